@@ -1,0 +1,5 @@
+//! What we know of the pinned Codex CLI: its command line, its configuration, its events.
+
+pub mod command;
+pub mod events;
+pub mod prompt;

@@ -1,0 +1,1 @@
+//! The framing around a task (`job`).

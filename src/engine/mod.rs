@@ -1,0 +1,7 @@
+//! The container engine as we mean it; the only module that names bollard.
+
+mod client;
+mod model;
+
+pub use client::{ByteStream, Engine, ExecSession, UploadStream};
+pub use model::*;

@@ -1,0 +1,259 @@
+//! What the domain says about jobs: the types that `cli` and `mcp` render.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::JobId;
+use crate::protocol::request::JobKind;
+use crate::protocol::result::{ProviderError, Reason, Refused, SealedResult, Usage};
+use crate::workspace::{Applies, FileChange, Risk, SnapshotSummary};
+
+/// Which of the user's Codex settings a job gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// The allow-listed part of the user's Codex configuration, and instructions.
+    #[default]
+    Inherit,
+    /// None of the user's configuration.
+    IgnoreConfig,
+    /// No execution-policy rules.
+    IgnoreRules,
+}
+
+impl Isolation {
+    /// The values that callers may use.
+    pub const VALUES: [&str; 3] = ["inherit", "ignore-config", "ignore-rules"];
+
+    /// Parses a caller's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "inherit" => Some(Self::Inherit),
+            "ignore-config" => Some(Self::IgnoreConfig),
+            "ignore-rules" => Some(Self::IgnoreRules),
+            _ => None,
+        }
+    }
+
+    /// The stable text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inherit => "inherit",
+            Self::IgnoreConfig => "ignore-config",
+            Self::IgnoreRules => "ignore-rules",
+        }
+    }
+}
+
+/// What a caller asks for. Not yet checked: [`super::Jobs::start`] does.
+#[derive(Debug, Clone)]
+pub struct DelegateRequest {
+    /// The task, at most 200,000 bytes, not blank.
+    pub task: String,
+    /// Absolute path of a directory in a git repository.
+    pub workspace_root: PathBuf,
+    /// Model slug.
+    pub model: Option<String>,
+    /// Reasoning effort.
+    pub reasoning_effort: Option<String>,
+    /// Which of the user's Codex settings.
+    pub isolation: Isolation,
+    /// Overrides `limits.deadline_seconds`.
+    pub deadline_seconds: Option<u64>,
+    /// Overrides `limits.tokens`.
+    pub token_budget: Option<u64>,
+    /// 1 to 200 characters; the same key with the same arguments gives the same job.
+    pub idempotency_key: Option<String>,
+}
+
+/// The design's job states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Being delivered or unpacked.
+    Preparing,
+    /// Waits for a slot.
+    Queued,
+    /// Codex runs.
+    Running,
+    /// Being sealed (or about to be: it died before it sealed).
+    Sealing,
+    /// Codex ended its turn.
+    Completed,
+    /// It failed; see the reason.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It met its deadline.
+    Timeout,
+    /// Stopped from outside.
+    Interrupted,
+    /// Its workspace is gone.
+    Lost,
+}
+
+impl JobState {
+    /// The stable text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Sealing => "sealing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether it will not change any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Preparing | Self::Queued | Self::Running | Self::Sealing)
+    }
+
+    /// The contract's five words: running, done, failed, cancelled, timeout.
+    pub fn status_word(self) -> &'static str {
+        match self {
+            Self::Preparing | Self::Queued | Self::Running | Self::Sealing => "running",
+            Self::Completed => "done",
+            Self::Failed | Self::Interrupted | Self::Lost => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobStatus {
+    /// Which job.
+    pub job_id: JobId,
+    /// What kind of work.
+    pub kind: JobKind,
+    /// The design's state.
+    pub state: JobState,
+    /// Why it ended, once it has.
+    pub reason: Option<Reason>,
+    /// One sentence of ours.
+    pub detail: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// Unix milliseconds of the same.
+    pub started_unix_ms: u64,
+    /// RFC 3339, once it has ended.
+    pub ended_at: Option<String>,
+    /// Milliseconds from the start until now or the end.
+    pub elapsed_ms: u64,
+    /// Seconds from the slot to the deadline.
+    pub deadline_seconds: u64,
+    /// Seconds that it is kept after its end.
+    pub ttl_seconds: u64,
+    /// RFC 3339; unknown while it runs.
+    pub expires_at: Option<String>,
+    /// When to ask again: clamp(elapsed, 1000, 10000) while it runs, else 1000.
+    pub poll_after_ms: u64,
+    /// Whether `result` would return something.
+    pub result_available: bool,
+    /// Whether the end was `completed`; unknown while it runs.
+    pub result_ok: Option<bool>,
+    /// What Codex is doing: a job's words, escaped, at most 200 characters.
+    pub untrusted_activity: Option<String>,
+    /// Place in the queue.
+    pub queue_position: Option<u64>,
+    /// Codex events seen.
+    pub events_seen: u64,
+    /// RFC 3339 of the last sign of life.
+    pub last_event_at: Option<String>,
+    /// Milliseconds since.
+    pub event_age_ms: Option<u64>,
+    /// Successful model answers.
+    pub answers: u64,
+    /// The workspace directory it was started for.
+    pub workspace: PathBuf,
+    /// HEAD of the repository at the start.
+    pub head: Option<String>,
+    /// Whether tracked files differed from HEAD.
+    pub dirty: bool,
+    /// Model asked for.
+    pub model: Option<String>,
+    /// Version of Anchorhold that started it.
+    pub version: String,
+    /// What the engine enforces, and what it cannot.
+    pub isolation: serde_json::Value,
+}
+
+/// A handle, returned when the container exists; delivery goes on in the process that started the job.
+#[derive(Debug, Clone, Serialize)]
+pub struct StartedJob {
+    /// Where it stands: `preparing`.
+    pub status: JobStatus,
+    /// An idempotency key named a job that was there already.
+    pub replayed: bool,
+}
+
+/// Everything about an ended job.
+#[derive(Debug, Clone)]
+pub struct JobResult {
+    /// Where it stands.
+    pub status: JobStatus,
+    /// What `init` sealed; `None` for a lost job.
+    pub sealed: Option<SealedResult>,
+    /// Codex's last message: a job's words, raw, bounded.
+    pub last_message: Vec<u8>,
+    /// The patch, exact bytes; `None` when nothing changed or nothing can be said.
+    pub patch: Option<Vec<u8>>,
+    /// The same as base and new bytes of each path, for `apply`.
+    pub changes: Vec<crate::protocol::changes::Change>,
+    /// "No changes", proven by a sealed manifest.
+    pub no_changes: bool,
+    /// One entry a changed file, in patch order.
+    pub files: Vec<FileChange>,
+    /// What a reviewer must look at.
+    pub risk: Risk,
+    /// Whether the patch applies to the user's tree now; `None` when it cannot be told (the tree is not on this machine).
+    pub applies: Option<Applies>,
+    /// What was sent.
+    pub snapshot: SnapshotSummary,
+    /// Paths that the seal or the collector left out.
+    pub refused: Vec<Refused>,
+    /// How many there were, the unlisted ones included.
+    pub refused_count: u64,
+    /// Tokens as the gateway counted them; Codex's claim where the gateway cannot be asked.
+    pub usage: Usage,
+    /// Who counted: `gateway` or `codex`.
+    pub usage_source: &'static str,
+    /// The provider's last failure.
+    pub provider_error: Option<ProviderError>,
+    /// Bounded events of Codex: a job's words, raw JSON lines.
+    pub events: Vec<u8>,
+    /// The manifest's digest matched the one in the gateway's ledger (or in this process, which delivered it).
+    pub manifest_verified: bool,
+}
+
+/// One row of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Only jobs of this workspace.
+    pub workspace: Option<PathBuf>,
+    /// Only jobs with this status word.
+    pub status_word: Option<String>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GcReport {
+    /// Expired jobs removed.
+    pub expired: Vec<JobId>,
+    /// Containers that were half consumed and are now gone.
+    pub finished_consumes: Vec<JobId>,
+    /// Volumes without a container, removed.
+    pub volumes: Vec<String>,
+    /// Passes without a job, revoked.
+    pub passes: u64,
+    /// What could not be removed, and why.
+    pub problems: Vec<String>,
+}

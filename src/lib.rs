@@ -1,0 +1,17 @@
+//! Anchorhold runs the Codex CLI on a repository inside a container without a network and hands back a reviewable diff.
+//!
+//! `docs/ARCHITECTURE.md` is the map. The library never prints and never exits; `cli` alone does.
+
+pub mod cli;
+pub mod codex;
+pub mod config;
+pub mod display;
+pub mod engine;
+pub mod error;
+pub mod gateway;
+pub mod init;
+pub mod job;
+pub mod mcp;
+pub mod process;
+pub mod protocol;
+pub mod workspace;

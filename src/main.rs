@@ -1,0 +1,2 @@
+//! Parse, wire, exit code.
+fn main() {}

@@ -1,0 +1,135 @@
+//! The gateway's control: JSON lines over an engine exec of `anchorhold gateway admin`, which relays its standard input and
+//! output to the control socket. Only those who hold the engine can speak it. One request a line, one response a line,
+//! in order; a session may stay open for many.
+
+use serde::{Deserialize, Serialize};
+
+use super::result::{ProviderError, Usage};
+
+/// Where a job's model requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Upstream {
+    /// A Responses-compatible service: `{base_url}/responses`.
+    Http {
+        /// `https://…`, or `http://` on loopback only.
+        base_url: String,
+    },
+    /// The built-in scripted model.
+    Rehearsal,
+}
+
+/// What a job may do. Admitting the same job again replaces its limits and keeps its counts.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admission {
+    /// 32 hex digits.
+    pub job_id: String,
+    /// SHA-256 of the pass's 64 hex digits, hex.
+    pub pass_sha256: String,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// The credential for that upstream; kept once per upstream in the gateway's private volume. `None` keeps what is there.
+    pub credential: Option<String>,
+    /// Models that it may name; empty: any well-formed one.
+    pub allowed_models: Vec<String>,
+    /// Token budget, input and output together; 0: none.
+    pub token_budget: u64,
+    /// Unix seconds after which the pass is dead whatever happens.
+    pub expires_unix: u64,
+    /// The engine-wide number of slots from now on.
+    pub max_running_jobs: u32,
+    /// Whose it is: `[engine] instance`.
+    pub instance: String,
+}
+
+/// A control request.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AdminRequest {
+    /// Says hello: the gateway answers with [`AdminResponse::Status`].
+    Status,
+    /// Admits a job.
+    Admit(Admission),
+    /// Records the digest of what was delivered; once recorded it cannot be changed.
+    RecordManifest {
+        /// 32 hex digits.
+        job_id: String,
+        /// Hex.
+        manifest_sha256: String,
+    },
+    /// Forgets a job's pass, cuts its connections, keeps its ledger lines.
+    Revoke {
+        /// 32 hex digits.
+        job_id: String,
+    },
+    /// What the gateway knows about a job.
+    Job {
+        /// 32 hex digits.
+        job_id: String,
+    },
+    /// Job ids whose passes are held, for the sweep.
+    Jobs {
+        /// Only those of this instance.
+        instance: String,
+    },
+}
+
+/// What the gateway knows about a job; unlike anything from the job itself, this is to be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAccount {
+    /// Recorded at delivery.
+    pub manifest_sha256: Option<String>,
+    /// Requests that came in.
+    pub requests: u64,
+    /// Requests that were refused by policy.
+    pub refused: u64,
+    /// Answers of the provider.
+    pub answers: u64,
+    /// Tokens, as the provider reported them.
+    pub usage: Usage,
+    /// The provider's last failure.
+    pub last_error: Option<ProviderError>,
+    /// Place in the queue, if it waits.
+    pub queue_position: Option<u64>,
+    /// Whether it holds a slot.
+    pub running: bool,
+}
+
+/// A control response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AdminResponse {
+    /// Done.
+    Ok,
+    /// The gateway's own state.
+    Status {
+        /// Crate version of the gateway.
+        version: String,
+        /// [`super::PROTOCOL_VERSION`].
+        protocol: u32,
+        /// Slots in use.
+        running: u32,
+        /// Jobs that wait.
+        queued: u32,
+        /// Slots there are.
+        slots: u32,
+    },
+    /// A job's account.
+    Job(JobAccount),
+    /// Job ids.
+    Jobs {
+        /// 32 hex digits each.
+        job_ids: Vec<String>,
+    },
+    /// The request failed.
+    Error {
+        /// `unknown_job`, `invalid`, `conflict`, `internal`.
+        code: String,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// Longest line in either direction.
+pub const MAX_LINE: usize = 1 << 20;

@@ -1,0 +1,54 @@
+//! Where things lie inside the containers.
+
+/// The agent's working tree: root of one volume, owned by the agent's uid.
+pub const WORKSPACE: &str = "/workspace";
+/// Root of the job's second volume; mode 0711, owned by root.
+pub const JOB: &str = "/job";
+/// What the host delivered; root only (0700).
+pub const JOB_IN: &str = "/job/in";
+/// The request, with the pass; never downloaded.
+pub const REQUEST: &str = "/job/in/request.json";
+/// What a collector downloads again: the manifest and the snapshot summary.
+pub const FACTS: &str = "/job/in/facts";
+/// The manifest of the delivered workspace.
+pub const MANIFEST: &str = "/job/in/facts/manifest";
+/// The snapshot summary (JSON, [`crate::workspace::SnapshotSummary`]).
+pub const SNAPSHOT: &str = "/job/in/facts/snapshot.json";
+/// The zstd frames, `00000.zst` …; see [`crate::protocol::manifest`].
+pub const FRAMES: &str = "/job/in/frames";
+/// What `init` remembers over a restart of the container; root only.
+pub const JOB_STATE: &str = "/job/state";
+/// What was sealed; root only, and complete only when `result.json` is there (it is renamed into place last).
+pub const JOB_OUT: &str = "/job/out";
+/// The agent's HOME, on the job volume outside the workspace, owned by the agent.
+pub const HOME: &str = "/job/home";
+/// The agent's CODEX_HOME.
+pub const CODEX_HOME: &str = "/job/home/.codex";
+/// Where the gateway's socket volume is mounted: read-only in jobs, writable in the gateway.
+pub const SOCKET_DIR: &str = "/run/anchorhold";
+/// The socket that jobs reach: mode 0660, group root, in a directory that only root's group may enter.
+pub const SOCKET: &str = "/run/anchorhold/gateway.sock";
+/// The gateway's private volume: passes, ledger, credentials, control socket.
+pub const GATEWAY_STATE: &str = "/var/lib/anchorhold";
+/// The gateway's control socket, reached only by an engine exec in the gateway container.
+pub const GATEWAY_ADMIN_SOCKET: &str = "/var/lib/anchorhold/admin.sock";
+/// Our binary in the image.
+pub const BINARY: &str = "/usr/local/bin/anchorhold";
+/// The real Codex CLI in the image; `codex-code-mode-host` lies beside it.
+pub const CODEX: &str = "/opt/codex/bin/codex";
+/// Where Codex's own ripgrep lies.
+pub const CODEX_PATH: &str = "/opt/codex/codex-path";
+
+/// Names inside `/job/out`.
+pub mod out {
+    /// [`crate::protocol::result::SealedResult`] as JSON; written last, by rename.
+    pub const RESULT: &str = "result.json";
+    /// [`crate::protocol::changes`].
+    pub const CHANGES: &str = "changes";
+    /// Codex's events, bounded: head and tail are kept.
+    pub const EVENTS: &str = "events.jsonl";
+    /// Codex's last message, bounded.
+    pub const LAST_MESSAGE: &str = "last_message";
+    /// Codex's standard error, bounded.
+    pub const STDERR: &str = "stderr.log";
+}

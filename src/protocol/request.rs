@@ -1,0 +1,70 @@
+//! `/job/in/request.json`: what a job is to do, written by the host, read by `init` alone (it holds the pass).
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of work a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Changes files; the result is a patch.
+    Delegate,
+}
+
+impl JobKind {
+    /// The stable text form (label, JSON).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delegate => "delegate",
+        }
+    }
+}
+
+/// How Codex is to be run; turned into a command line by [`crate::codex::command`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodexSettings {
+    /// Model slug; `None` is Codex's own default.
+    pub model: Option<String>,
+    /// `model_reasoning_effort`.
+    pub reasoning_effort: Option<String>,
+    /// Further allow-listed `-c key=value` settings, values in TOML syntax.
+    pub config: Vec<(String, String)>,
+    /// Text for `AGENTS.md` in the private CODEX_HOME.
+    pub instructions: Option<String>,
+    /// Passes `--ignore-rules`.
+    pub ignore_rules: bool,
+}
+
+/// What a job is to do.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// [`super::PROTOCOL_VERSION`].
+    pub version: u32,
+    /// 32 hex digits.
+    pub job_id: String,
+    /// What kind of work.
+    pub kind: JobKind,
+    /// The whole prompt, framing included; goes to Codex by standard input.
+    pub prompt: String,
+    /// How Codex is run.
+    pub codex: CodexSettings,
+    /// Where below `/workspace` Codex starts; `None` is the top.
+    pub subdirectory: Option<super::repo_path::RepoPath>,
+    /// The agent's uid and gid.
+    pub agent_uid: u32,
+    /// Seconds from the granted slot to the deadline.
+    pub deadline_seconds: u64,
+    /// Seconds that a job may wait for its slot.
+    pub queue_seconds: u64,
+    /// Seconds without one successful model answer after which the provider counts as unreachable.
+    pub unreachable_seconds: u64,
+    /// Bytes that the agent may add to its volumes before the job ends with reason `disk`.
+    pub disk_bytes: u64,
+    /// The pass: 64 hex digits. Never printed, never in the agent's reach.
+    pub pass: String,
+    /// SHA-256 of the manifest, hex; `init` refuses another.
+    pub manifest_sha256: String,
+    /// Subject line of the synthetic commit, from the real HEAD where there is one.
+    pub commit_subject: String,
+}
