@@ -1,20 +1,32 @@
 //! [`Engine`]: the calls we make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
+use std::time::Duration;
 
+use bollard::Docker;
+use bollard::errors::Error as Bollard;
+use bollard::models::ExecConfig;
+use bollard::query_parameters as query;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::StreamReader;
 
 use super::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, EngineFacts, ImageFacts, ObjectName};
+use super::{answers, connect, failure, spec, streams};
 use crate::config::EngineSettings;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A stream of bytes from the engine.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// A body for the engine.
 pub type UploadStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// A call that answers at once even on a busy host must answer in this time.
+const SHORT: Duration = Duration::from_secs(120);
+/// Removing may have to delete very many files.
+const REMOVAL: Duration = Duration::from_secs(900);
 
 /// A running exec: its standard input and output.
 pub struct ExecSession {
@@ -24,81 +36,307 @@ pub struct ExecSession {
     pub output: Pin<Box<dyn AsyncRead + Send>>,
 }
 
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    /// Which container.
+    pub container: ContainerId,
+    /// The engine's word: `create`, `start`, `die`, `oom`, `destroy`, `rename`, ….
+    pub action: String,
+    /// The container's labels, and the engine's facts such as `exitCode`.
+    pub attributes: BTreeMap<String, String>,
+    /// Unix milliseconds, by the engine's clock.
+    pub unix_ms: u64,
+}
+
 /// A connection to one engine. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    pub(super) docker: Docker,
+    pub(super) host: String,
+    api_version: String,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("host", &self.host).field("api_version", &self.api_version).finish_non_exhaustive()
+    }
+}
 
 impl Engine {
     /// Finds the engine (setting, `DOCKER_HOST`, docker context, local socket) and negotiates the API version.
-    pub async fn connect(_settings: &EngineSettings) -> Result<Self> {
-        Err(Error::internal("not built"))
+    ///
+    /// Costs one ping. Errors: [`Code::EngineUnavailable`] with a hint that fits, [`Code::InvalidConfig`].
+    pub async fn connect(settings: &EngineSettings) -> Result<Self> {
+        let target = connect::choose(&settings.host)?;
+        let (docker, api_version) = target.open().await?;
+        Ok(Self { docker, host: target.host, api_version })
     }
+
+    /// Where it is, as the user wrote it.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The API version in use, such as `1.41`.
+    pub fn api_version(&self) -> &str {
+        &self.api_version
+    }
+
     /// What the engine says about itself.
     pub async fn facts(&self) -> Result<EngineFacts> {
-        Err(Error::internal("not built"))
+        const WHAT: &str = "ask the engine about itself";
+        let both = async { tokio::try_join!(self.docker.version(), self.docker.info()) };
+        let (version, info) = self.short(WHAT, both).await?.map_err(|e| self.failed(WHAT, e))?;
+        Ok(answers::from_engine(&self.host, version, info))
     }
-    /// Creates a container (and its volumes). A name that is taken is [`crate::error::Code::EngineError`] with detail `conflict: true`.
-    pub async fn create_container(&self, _spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
-        Err(Error::internal("not built"))
+
+    /// Creates a container (and its volumes). A name that is taken is [`crate::error::Code::EngineError`] with detail `conflict: true`; an
+    /// image that is not there is [`Code::ImageMissing`]. Also returns the engine's warnings: what it will not enforce.
+    ///
+    /// A volume that exists already is used as it is, whatever its labels.
+    pub async fn create_container(&self, spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
+        const WHAT: &str = "create the container";
+        let body = spec::create_body(spec)?;
+        let options = query::CreateContainerOptionsBuilder::default().name(spec.name.as_str()).build();
+        match self.short(WHAT, self.docker.create_container(Some(options), body)).await? {
+            Ok(made) => Ok((ContainerId::parse(&made.id)?, made.warnings)),
+            Err(e) if failure::status(&e) == Some(409) => Err(self.failed(WHAT, e).with_detail("conflict", true)),
+            Err(e) if failure::not_found(&e) && failure::says(&e, "No such image") => Err(image_missing(&spec.image)),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
     /// Starts it; already running is fine.
-    pub async fn start_container(&self, _c: &ContainerRef) -> Result<()> {
-        Err(Error::internal("not built"))
+    pub async fn start_container(&self, c: &ContainerRef) -> Result<()> {
+        const WHAT: &str = "start the container";
+        let call = self.docker.start_container(c.as_str(), None::<query::StartContainerOptions>);
+        self.short(WHAT, call).await?.map_err(|e| self.failed(WHAT, e))
     }
+
     /// Sends a signal by name, such as `SIGUSR1`; `false`: it does not run.
-    pub async fn signal_container(&self, _c: &ContainerRef, _signal: &str) -> Result<bool> {
-        Err(Error::internal("not built"))
+    pub async fn signal_container(&self, c: &ContainerRef, signal: &str) -> Result<bool> {
+        const WHAT: &str = "signal the container";
+        let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
+        match self.short(WHAT, self.docker.kill_container(c.as_str(), Some(options))).await? {
+            Ok(()) => Ok(true),
+            // 409: "is not running" (20.10 says so for each signal).
+            Err(e) if matches!(failure::status(&e), Some(404 | 409)) => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
-    /// Unfreezes a container that somebody paused.
-    pub async fn unpause_container(&self, _c: &ContainerRef) -> Result<()> {
-        Err(Error::internal("not built"))
+
+    /// Stops it: its stop signal, then a kill after its own timeout. Not running, or gone, is fine.
+    pub async fn stop_container(&self, c: &ContainerRef) -> Result<()> {
+        const WHAT: &str = "stop the container";
+        // Answers only when it has stopped, so the short limit does not fit.
+        match self.docker.stop_container(c.as_str(), None::<query::StopContainerOptions>).await {
+            Ok(()) => Ok(()),
+            Err(e) if failure::not_found(&e) => Ok(()),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
+    /// Unfreezes a container that somebody paused; one that is not paused is left as it is.
+    pub async fn unpause_container(&self, c: &ContainerRef) -> Result<()> {
+        const WHAT: &str = "unpause the container";
+        match self.short(WHAT, self.docker.unpause_container(c.as_str())).await? {
+            Ok(()) => Ok(()),
+            Err(e) if failure::says(&e, "not paused") => Ok(()),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
+    }
+
     /// Renames; `false`: the new name is taken (somebody else was first) or the container is gone.
-    pub async fn rename_container(&self, _c: &ContainerRef, _name: &ObjectName) -> Result<bool> {
-        Err(Error::internal("not built"))
+    pub async fn rename_container(&self, c: &ContainerRef, name: &ObjectName) -> Result<bool> {
+        const WHAT: &str = "rename the container";
+        let options = query::RenameContainerOptionsBuilder::default().name(name.as_str()).build();
+        match self.short(WHAT, self.docker.rename_container(c.as_str(), options)).await? {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(failure::status(&e), Some(404 | 409)) => Ok(false),
+            // Named by id after somebody else gave it that very name.
+            Err(e) if failure::says(&e, "same name") => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
     /// Removes it by force; `false`: it was gone, or is being removed by another.
-    pub async fn remove_container(&self, _c: &ContainerRef) -> Result<bool> {
-        Err(Error::internal("not built"))
+    pub async fn remove_container(&self, c: &ContainerRef) -> Result<bool> {
+        const WHAT: &str = "remove the container";
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.within(REMOVAL, WHAT, self.docker.remove_container(c.as_str(), Some(options))).await? {
+            Ok(()) => Ok(true),
+            Err(e) if failure::not_found(&e) => Ok(false),
+            Err(e) if failure::says(&e, "already in progress") => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
     /// Facts; `None`: no such container.
-    pub async fn inspect_container(&self, _c: &ContainerRef) -> Result<Option<ContainerFacts>> {
-        Err(Error::internal("not built"))
+    pub async fn inspect_container(&self, c: &ContainerRef) -> Result<Option<ContainerFacts>> {
+        const WHAT: &str = "inspect the container";
+        match self.short(WHAT, self.docker.inspect_container(c.as_str(), None::<query::InspectContainerOptions>)).await? {
+            Ok(answer) => answers::from_inspect(answer).map(Some),
+            Err(e) if failure::not_found(&e) => Ok(None),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
     /// Containers in any state that carry all these labels.
-    pub async fn list_containers(&self, _labels: &[(&str, &str)]) -> Result<Vec<ContainerFacts>> {
-        Err(Error::internal("not built"))
+    pub async fn list_containers(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerFacts>> {
+        const WHAT: &str = "list containers";
+        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&label_filter(labels)).build();
+        let rows = self.short(WHAT, self.docker.list_containers(Some(options))).await?.map_err(|e| self.failed(WHAT, e))?;
+        rows.into_iter().map(answers::from_summary).collect()
     }
-    /// Waits until it does not run; its exit code.
-    pub async fn wait_container(&self, _c: &ContainerRef) -> Result<i64> {
-        Err(Error::internal("not built"))
+
+    /// Waits until it does not run; its exit code. One that never started gives 0 at once.
+    pub async fn wait_container(&self, c: &ContainerRef) -> Result<i64> {
+        const WHAT: &str = "wait for the container";
+        let options = query::WaitContainerOptionsBuilder::default().condition("not-running").build();
+        let mut answers = Box::pin(self.docker.wait_container(c.as_str(), Some(options)));
+        match answers.next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            // bollard puts an exit code above 0 into the error channel.
+            Some(Err(Bollard::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
+            Some(Err(e)) => Err(self.failed(WHAT, e)),
+            None => Err(Error::new(Code::EngineUnavailable, format!("{WHAT}: the engine closed the connection"))),
+        }
     }
+
     /// Its standard output (demultiplexed), from the start or the last `tail` lines, to its end with `follow`.
-    pub async fn logs(&self, _c: &ContainerRef, _follow: bool, _tail: Option<u32>) -> Result<ByteStream> {
-        Err(Error::internal("not built"))
+    ///
+    /// A container that is not there is an error in the stream.
+    pub async fn logs(&self, c: &ContainerRef, follow: bool, tail: Option<u32>) -> Result<ByteStream> {
+        let tail = tail.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        let options = query::LogsOptionsBuilder::default().stdout(true).stderr(false).follow(follow).tail(&tail).build();
+        Ok(streams::stdout_only(self.docker.logs(c.as_str(), Some(options)), "read the container's log", self.host.clone()))
     }
+
     /// Unpacks a tar stream under `path` in the container.
-    pub async fn upload(&self, _c: &ContainerRef, _path: &str, _body: UploadStream) -> Result<()> {
-        Err(Error::internal("not built"))
+    ///
+    /// The first entry must be `./`: an engine looks at the first bytes for a compressed archive.
+    pub async fn upload(&self, c: &ContainerRef, path: &str, body: UploadStream) -> Result<()> {
+        const WHAT: &str = "upload to the container";
+        let options = query::UploadToContainerOptionsBuilder::default().path(path).no_overwrite_dir_non_dir("true").build();
+        // No limit: how long it takes is up to the body.
+        self.docker.upload_to_container(c.as_str(), Some(options), bollard::body_try_stream(body)).await.map_err(|e| self.failed(WHAT, e))
     }
+
     /// A tar stream of `path` in the container; `None`: no such path.
-    pub async fn download(&self, _c: &ContainerRef, _path: &str) -> Result<Option<ByteStream>> {
-        Err(Error::internal("not built"))
+    pub async fn download(&self, c: &ContainerRef, path: &str) -> Result<Option<ByteStream>> {
+        const WHAT: &str = "download from the container";
+        let options = query::DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let mut chunks = Box::pin(self.docker.download_from_container(c.as_str(), Some(options)));
+        // The engine's answer comes with the first chunk; an archive is never empty.
+        match self.short(WHAT, chunks.next()).await? {
+            Some(Ok(first)) => {
+                let whole = futures_util::stream::once(std::future::ready(Ok(first))).chain(chunks);
+                Ok(Some(streams::bytes(whole, WHAT, self.host.clone())))
+            }
+            Some(Err(e)) if failure::not_found(&e) => Ok(None),
+            Some(Err(e)) => Err(self.failed(WHAT, e)),
+            None => Err(Error::new(Code::EngineError, format!("{WHAT}: the engine sent nothing"))),
+        }
     }
-    /// Runs a program in a running container.
-    pub async fn exec(&self, _c: &ContainerRef, _argv: &[&str], _user: &str) -> Result<ExecSession> {
-        Err(Error::internal("not built"))
+
+    /// Runs a program in a running container. One that does not run is [`Code::EngineError`] with detail `status: 409`.
+    pub async fn exec(&self, c: &ContainerRef, argv: &[&str], user: &str) -> Result<ExecSession> {
+        const WHAT: &str = "run a program in the container";
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(false),
+            tty: Some(false),
+            privileged: Some(false),
+            cmd: Some(argv.iter().map(|&a| a.to_owned()).collect()),
+            user: Some(user.to_owned()),
+            working_dir: Some("/".to_owned()),
+            ..Default::default()
+        };
+        let made = self.short(WHAT, self.docker.create_exec(c.as_str(), config)).await?.map_err(|e| self.failed(WHAT, e))?;
+        if !made.id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::new(Code::EngineError, format!("{WHAT}: the engine answered with a malformed id")));
+        }
+        let started = self.short(WHAT, self.docker.start_exec(&made.id, None)).await?.map_err(|e| self.failed(WHAT, e))?;
+        match started {
+            bollard::exec::StartExecResults::Attached { output, input } => {
+                let stdout = streams::stdout_only(output, WHAT, self.host.clone());
+                Ok(ExecSession { input, output: Box::pin(StreamReader::new(Box::pin(streams::as_io(stdout)))) })
+            }
+            bollard::exec::StartExecResults::Detached => Err(Error::new(Code::EngineError, format!("{WHAT}: the engine detached from it"))),
+        }
     }
+
+    /// What happens from now on to containers that carry all these labels.
+    pub fn events(&self, labels: &[(&str, &str)]) -> Pin<Box<dyn Stream<Item = Result<EngineEvent>> + Send>> {
+        const WHAT: &str = "watch the engine";
+        let mut filters = label_filter(labels);
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        let options = query::EventsOptionsBuilder::default().filters(&filters).build();
+        let host = self.host.clone();
+        Box::pin(self.docker.events(Some(options)).map(move |event| {
+            let event = event.map_err(|e| failure::translate(WHAT, &host, e))?;
+            let actor = event.actor.unwrap_or_default();
+            Ok(EngineEvent {
+                container: ContainerId::parse(&actor.id.unwrap_or_default())?,
+                action: event.action.unwrap_or_default(),
+                attributes: answers::sorted(actor.attributes),
+                unix_ms: event.time_nano.and_then(|n| u64::try_from(n / 1_000_000).ok()).unwrap_or(0),
+            })
+        }))
+    }
+
     /// Volumes that carry all these labels, with their labels.
-    pub async fn list_volumes(&self, _labels: &[(&str, &str)]) -> Result<Vec<(ObjectName, BTreeMap<String, String>)>> {
-        Err(Error::internal("not built"))
+    pub async fn list_volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<(ObjectName, BTreeMap<String, String>)>> {
+        const WHAT: &str = "list volumes";
+        let options = query::ListVolumesOptionsBuilder::default().filters(&label_filter(labels)).build();
+        let answer = self.short(WHAT, self.docker.list_volumes(Some(options))).await?.map_err(|e| self.failed(WHAT, e))?;
+        answer.volumes.unwrap_or_default().into_iter().map(|v| Ok((ObjectName::parse(&v.name)?, v.labels.into_iter().collect()))).collect()
     }
-    /// Removes a volume; `false`: it was gone. In use: [`crate::error::Code::EngineError`].
-    pub async fn remove_volume(&self, _name: &ObjectName) -> Result<bool> {
-        Err(Error::internal("not built"))
+
+    /// Removes a volume; `false`: it was gone. In use: [`crate::error::Code::EngineError`] with detail `in_use: true`.
+    pub async fn remove_volume(&self, name: &ObjectName) -> Result<bool> {
+        const WHAT: &str = "remove the volume";
+        match self.within(REMOVAL, WHAT, self.docker.remove_volume(name.as_str(), None::<query::RemoveVolumeOptions>)).await? {
+            Ok(()) => Ok(true),
+            Err(e) if failure::not_found(&e) => Ok(false),
+            Err(e) if failure::status(&e) == Some(409) => Err(self.failed(WHAT, e).with_detail("in_use", true)),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
     /// Facts; `None`: no such image.
-    pub async fn inspect_image(&self, _name: &str) -> Result<Option<ImageFacts>> {
-        Err(Error::internal("not built"))
+    pub async fn inspect_image(&self, name: &str) -> Result<Option<ImageFacts>> {
+        const WHAT: &str = "inspect the image";
+        spec::check_image_name(name)?;
+        match self.short(WHAT, self.docker.inspect_image(name)).await? {
+            Ok(answer) => Ok(Some(answers::from_image(answer))),
+            Err(e) if failure::not_found(&e) => Ok(None),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
     }
+
+    pub(super) fn failed(&self, what: &str, error: Bollard) -> Error {
+        failure::translate(what, &self.host, error)
+    }
+
+    pub(super) async fn short<T>(&self, what: &str, call: impl Future<Output = T>) -> Result<T> {
+        self.within(SHORT, what, call).await
+    }
+
+    async fn within<T>(&self, limit: Duration, what: &str, call: impl Future<Output = T>) -> Result<T> {
+        tokio::time::timeout(limit, call).await.map_err(|_| failure::silent(what, &self.host))
+    }
+}
+
+/// The error for a runtime image that is not on the engine.
+pub(super) fn image_missing(name: &str) -> Error {
+    Error::new(Code::ImageMissing, format!("find the image {name} on the engine"))
+        .with_detail("image", name)
+        .with_hint("run `anchorhold image build`")
+}
+
+fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), labels.iter().map(|(name, value)| format!("{name}={value}")).collect())])
 }

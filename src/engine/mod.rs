@@ -1,7 +1,24 @@
 //! The container engine as we mean it; the only module that names bollard.
 
+mod answers;
 mod client;
+mod connect;
+mod failure;
+mod images;
 mod model;
+mod spec;
+mod streams;
 
-pub use client::{ByteStream, Engine, ExecSession, UploadStream};
+pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use images::BuildRequest;
 pub use model::*;
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -84,6 +84,9 @@ pub struct VolumeMount {
     pub target: String,
     /// Read-only there.
     pub read_only: bool,
+    /// A new volume takes owner, mode and content of the image's directory at `target`; else it starts empty, owned by root with mode 0755.
+    /// For a container that has no capability and must write its volume.
+    pub copy_owner: bool,
     /// Labels of a volume that the call makes.
     pub labels: BTreeMap<String, String>,
 }
