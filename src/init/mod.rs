@@ -13,7 +13,7 @@ pub mod testing;
 /// Runs `anchorhold init [part] …` and returns the exit code. `args` are those after `init`; empty is PID 1 itself.
 pub fn run(args: &[std::ffi::OsString]) -> u8 {
     match args.first().and_then(|arg| arg.to_str()) {
-        Some("unpack") => part::run(part::unpack),
+        Some("unpack") => part::run_unpack(),
         _ => 2,
     }
 }

@@ -32,12 +32,20 @@ pub enum Answer<T> {
 
 /// Runs one part and returns the exit code.
 pub fn run<O: serde::de::DeserializeOwned, T: Serialize>(work: impl FnOnce(O) -> Result<T>) -> u8 {
-    let answer = match orders().and_then(work) {
+    u8::from(!answer(orders().and_then(work)))
+}
+
+/// Writes the answer; whether it was a good one and got through.
+fn answer<T: Serialize>(result: Result<T>) -> bool {
+    let answer = match result {
         Ok(done) => Answer::Done(done),
         Err(e) => Answer::Failed(e.chain()),
     };
-    let written = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|text| io::stdout().lock().write_all(&text));
-    u8::from(written.is_err() || matches!(answer, Answer::Failed(_)))
+    let written = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|text| {
+        let mut out = io::stdout().lock();
+        out.write_all(&text).and_then(|()| out.flush())
+    });
+    written.is_ok() && matches!(answer, Answer::Done(_))
 }
 
 fn orders<O: serde::de::DeserializeOwned>() -> Result<O> {
@@ -105,22 +113,44 @@ pub struct UnpackOrders {
     pub options: unpack::Options,
 }
 
-/// `init unpack`: opens as root what the agent may not see, becomes the agent, then unpacks.
-pub fn unpack(orders: UnpackOrders) -> Result<u64> {
-    let UnpackOrders { places, options } = orders;
-    let read = |what: &str| {
-        let what = what.to_owned();
-        move |e: io::Error| Error::internal(what).with_source(e)
+/// What an unpacked tree is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct UnpackAnswer {
+    /// Entries made.
+    pub entries: u64,
+    /// Bytes on disk, those of packs still to be written included.
+    pub disk_bytes: u64,
+}
+
+/// `init unpack`: opens as root what the agent may not see, becomes the agent, then unpacks. It answers when the tree is complete and may go on
+/// packing blobs after that; whoever waits for it waits for the answer.
+pub fn run_unpack() -> u8 {
+    let work = |orders: UnpackOrders| -> Result<_> {
+        let UnpackOrders { places, options } = orders;
+        let failed = |what: &'static str| move |e: io::Error| Error::internal(what).with_source(e);
+        let document = File::open(&places.manifest).map_err(failed("open the manifest"))?;
+        let manifest = Manifest::read(document, ManifestCaps::default()).map_err(failed("read the manifest"))?;
+        let frames = open_frames(&places.frames, &manifest.frames)?;
+        let table = File::create(&places.table).map_err(failed("make the stat table"))?;
+        let workspace = open_root(&places.workspace).map_err(failed("open the workspace"))?;
+        if rustix::process::geteuid().is_root() {
+            privileges::become_agent(options.agent_uid)?;
+        }
+        let unpacked = unpack::unpack(&workspace, &manifest, &frames, &options).map_err(failed("unpack the workspace"))?;
+        state::write_table(table, &unpacked.stamps).map_err(failed("write the stat table"))?;
+        let answer = UnpackAnswer { entries: unpacked.stamps.len() as u64, disk_bytes: unpacked.disk_bytes };
+        Ok((answer, unpacked.later, manifest, frames, options.workers))
     };
-    let document = File::open(&places.manifest).map_err(read("open the manifest"))?;
-    let manifest = Manifest::read(document, ManifestCaps::default()).map_err(read("read the manifest"))?;
-    let frames = open_frames(&places.frames, &manifest.frames)?;
-    let table = File::create(&places.table).map_err(read("make the stat table"))?;
-    let workspace = open_root(&places.workspace).map_err(read("open the workspace"))?;
-    if rustix::process::geteuid().is_root() {
-        privileges::become_agent(options.agent_uid)?;
+    match orders().and_then(work) {
+        Ok((done, later, manifest, frames, workers)) => {
+            if !answer(Ok(done)) {
+                return 1;
+            }
+            let Some(later) = later else { return 0 };
+            // The reader sees the end of the answer only when the last writer has closed it.
+            let closed = File::options().write(true).open("/dev/null").map_err(io::Error::from).and_then(|null| Ok(rustix::stdio::dup2_stdout(null)?));
+            u8::from(closed.and_then(|()| later.pack_blobs(&manifest, &frames, workers)).is_err())
+        }
+        Err(e) => u8::from(!answer::<()>(Err(e))),
     }
-    let stamps = unpack::unpack(&workspace, &manifest, &frames, &options).map_err(read("unpack the workspace"))?;
-    state::write_table(table, &stamps).map_err(read("write the stat table"))?;
-    Ok(stamps.len() as u64)
 }

@@ -1,13 +1,14 @@
 //! The first child: as the agent, makes the delivered tree and its repository in `/workspace`, and the table of stamps for the seal.
 //!
-//! Frames are handed out in groups to a few threads; each group becomes one git pack, written while its bytes are at hand. Directories
-//! are made on the way, symlinks last: while files are made there is no link that could be followed.
+//! Frames are handed out in groups to a few threads. Directories are made on the way, symlinks last: while files are made there is no link
+//! that could be followed. Each group becomes one git pack. In a small tree the packs are written while the bytes are at hand; in a large
+//! one they would double the time until Codex can start, so they follow at low priority ([`Later`]): `git status` works at once, because
+//! index, trees and commit are there, and `git diff` as soon as the packs are.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, Mode as FileMode, OFlags, mkdirat, openat};
@@ -36,6 +37,8 @@ pub struct Options {
 
 /// Read in chunks of this many bytes.
 const CHUNK: usize = 1 << 18;
+/// Trees with more bytes than this get their blobs packed after Codex was started.
+const INLINE_BLOBS: u64 = 24 << 20;
 /// Packs get no larger than this, so that offsets stay below 2 GiB.
 const MAX_GROUP: u64 = 512 << 20;
 
@@ -115,8 +118,34 @@ fn group_frames(manifest: &Manifest, workers: usize) -> io::Result<Vec<Group>> {
     Ok(groups)
 }
 
-/// Unpacks everything beneath `workspace`, which is empty and belongs to this process's user. Returns one stamp an entry.
-pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options: &Options) -> io::Result<Vec<Stamp>> {
+/// What an unpacked tree is.
+pub struct Unpacked {
+    /// One stamp an entry.
+    pub stamps: Vec<Stamp>,
+    /// Bytes on disk, those of packs still to be written included.
+    pub disk_bytes: u64,
+    /// The rest of the work.
+    pub later: Option<Later>,
+}
+
+/// Blobs that are still to be packed.
+pub struct Later {
+    git: GitDir,
+}
+
+impl Later {
+    /// Packs them, one thread at the lowest priority.
+    pub fn pack_blobs(self, manifest: &Manifest, frames: &[File], workers: usize) -> io::Result<()> {
+        // Best effort: without it the packs only take more from Codex.
+        let _ = rustix::process::nice(19);
+        let groups = group_frames(manifest, workers.max(1))?;
+        let shared = Shared { manifest, frames, files: None, git: Some(&self.git), next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
+        shared.work(&groups, &mut Vec::new()).inspect_err(|_| self.git.disable())
+    }
+}
+
+/// Unpacks everything beneath `workspace`, which is empty and belongs to this process's user.
+pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options: &Options) -> io::Result<Unpacked> {
     if frames.len() != manifest.frames.len() {
         return Err(invalid("not as many frames as the manifest says"));
     }
@@ -126,26 +155,23 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
         Some(subject) => Some((GitDir::create(workspace, manifest.format)?, subject)),
         None => None,
     };
+    let plain: u64 = manifest.frames.iter().map(|frame| frame.plain).sum();
+    let inline = git.as_ref().map(|(dir, _)| dir).filter(|_| plain <= INLINE_BLOBS);
     let groups = group_frames(manifest, options.workers.max(1))?;
-    let shared = Shared {
-        manifest,
-        frames,
-        git: git.as_ref().map(|(dir, _)| dir),
-        next: AtomicUsize::new(0),
-        failed: AtomicBool::new(false),
-        stamps: Mutex::new(vec![Stamp::default(); manifest.entries.len()]),
-    };
+    let shared =
+        Shared { manifest, frames, files: Some(workspace), git: inline, next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
+    let mut stamps = vec![Stamp::default(); manifest.entries.len()];
     let trees = std::thread::scope(|scope| -> io::Result<_> {
         let mut workers = Vec::new();
         for _ in 0..options.workers.clamp(1, groups.len().max(1)) {
-            let root = workspace.try_clone()?;
             let (shared, groups) = (&shared, &groups);
-            workers.push(scope.spawn(move || {
-                let done = shared.work(groups, root);
+            workers.push(scope.spawn(move || -> io::Result<_> {
+                let mut stamps = Vec::new();
+                let done = shared.work(groups, &mut stamps);
                 if done.is_err() {
                     shared.failed.store(true, Ordering::Relaxed);
                 }
-                done
+                done.map(|()| stamps)
             }));
         }
         let trees = match &git {
@@ -157,11 +183,14 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
             None => None,
         };
         for worker in workers {
-            worker.join().map_err(|_| io::Error::other("an unpacking thread ended early"))??;
+            for (at, stamp) in worker.join().map_err(|_| io::Error::other("an unpacking thread ended early"))?? {
+                if let Some(slot) = stamps.get_mut(at) {
+                    *slot = stamp;
+                }
+            }
         }
         Ok(trees)
     })?;
-    let mut stamps = shared.stamps.into_inner().map_err(|_| io::Error::other("an unpacking thread ended early"))?;
     links_and_submodules(workspace, manifest, frames, git.as_ref().map(|(dir, _)| dir), &mut stamps)?;
     if let Some(path) = &options.subdirectory {
         Directories::new(workspace.try_clone()?).enter(path.as_bytes())?;
@@ -172,7 +201,10 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
         let dev = rustix::fs::fstat(workspace)?.st_dev;
         dir.index(manifest, &stamps, dev, options.agent_uid, &trees.cache)?;
     }
-    Ok(stamps)
+    let on_disk: u64 = stamps.iter().map(|stamp| stamp.size.next_multiple_of(4096)).sum();
+    let disk_bytes = on_disk + if git.is_some() { plain } else { 0 };
+    let later = git.filter(|_| plain > INLINE_BLOBS).map(|(git, _)| Later { git });
+    Ok(Unpacked { stamps, disk_bytes, later })
 }
 
 /// Waits until the kernel's coarse clock, from which timestamps are taken, is past a time.
@@ -190,15 +222,20 @@ fn pass_clock(ns: i64) {
 struct Shared<'a> {
     manifest: &'a Manifest,
     frames: &'a [File],
+    /// Where files are made, if they are.
+    files: Option<&'a OwnedFd>,
+    /// Where blobs are packed, if they are.
     git: Option<&'a GitDir>,
     next: AtomicUsize,
     failed: AtomicBool,
-    stamps: Mutex<Vec<Stamp>>,
 }
 
 impl Shared<'_> {
-    fn work(&self, groups: &[Group], root: OwnedFd) -> io::Result<()> {
-        let mut directories = Directories::new(root);
+    fn work(&self, groups: &[Group], stamps: &mut Vec<(usize, Stamp)>) -> io::Result<()> {
+        let mut directories = match self.files {
+            Some(root) => Some(Directories::new(root.try_clone()?)),
+            None => None,
+        };
         let mut buffer = vec![0; CHUNK];
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -211,21 +248,14 @@ impl Shared<'_> {
                 }
                 _ => None,
             };
-            let mut stamps = Vec::new();
             for (frame, entries) in &group.frames {
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                self.frame(*frame, entries, &mut directories, &mut buffer, &mut pack, &mut wanted, &mut stamps)?;
+                self.frame(*frame, entries, &mut directories, &mut buffer, &mut pack, &mut wanted, stamps)?;
             }
             if let (Some(git), Some(pack)) = (self.git, pack) {
                 git.finish_pack(number, pack)?;
-            }
-            let mut all = self.stamps.lock().map_err(|_| io::Error::other("an unpacking thread ended early"))?;
-            for (at, stamp) in stamps {
-                if let Some(slot) = all.get_mut(at) {
-                    *slot = stamp;
-                }
             }
         }
     }
@@ -235,7 +265,7 @@ impl Shared<'_> {
         &self,
         number: Option<u32>,
         entries: &[usize],
-        directories: &mut Directories,
+        directories: &mut Option<Directories>,
         buffer: &mut [u8],
         pack: &mut Option<PackWriter>,
         wanted: &mut HashSet<ObjectId>,
@@ -250,11 +280,10 @@ impl Shared<'_> {
             if let Some(plain) = plain.as_mut().filter(|_| entry.size > 0) {
                 plain.skip_to(entry.offset)?;
             }
-            let directory = directories.enter(entry.path.parent().unwrap_or_default()).map_err(|e| at_path(&e, entry))?;
-            let mode = if entry.mode == Mode::Executable { 0o755 } else { 0o644 };
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = openat(directory, entry.path.file_name(), flags, FileMode::from_raw_mode(mode)).map_err(|e| at_path(&e.into(), entry))?;
-            let mut file = File::from(file);
+            let mut file = match directories {
+                Some(directories) => Some(create(directories, entry).map_err(|e| at_path(&e, entry))?),
+                None => None,
+            };
             let mut packed = if wanted.remove(&entry.id) { pack.as_mut() } else { None };
             if let Some(pack) = &mut packed {
                 pack.begin(Kind::Blob, entry.id, entry.size)?;
@@ -264,7 +293,9 @@ impl Shared<'_> {
                 let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
                 let chunk = buffer.get_mut(..part).unwrap_or_default();
                 plain.as_mut().ok_or_else(|| invalid("no such frame"))?.read_exact(chunk)?;
-                file.write_all(chunk).map_err(|e| at_path(&e, entry))?;
+                if let Some(file) = &mut file {
+                    file.write_all(chunk).map_err(|e| at_path(&e, entry))?;
+                }
                 if let Some(pack) = &mut packed {
                     pack.data(chunk)?;
                 }
@@ -273,10 +304,19 @@ impl Shared<'_> {
             if let Some(pack) = packed {
                 pack.end()?;
             }
-            stamps.push((*at, Stamp::new(&rustix::fs::fstat(file.as_fd())?)));
+            if let Some(file) = file {
+                stamps.push((*at, Stamp::new(&rustix::fs::fstat(file.as_fd())?)));
+            }
         }
         Ok(())
     }
+}
+
+fn create(directories: &mut Directories, entry: &Entry) -> io::Result<File> {
+    let directory = directories.enter(entry.path.parent().unwrap_or_default())?;
+    let mode = if entry.mode == Mode::Executable { 0o755 } else { 0o644 };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(directory, entry.path.file_name(), flags, FileMode::from_raw_mode(mode))?.into())
 }
 
 fn at_path(e: &io::Error, entry: &Entry) -> io::Error {

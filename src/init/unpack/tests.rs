@@ -15,7 +15,7 @@ fn options(git: bool) -> Options {
     }
 }
 
-fn unpack_into(dir: &Path, items: Items, format: ObjectFormat, options: &Options) -> (std::path::PathBuf, Manifest, io::Result<Vec<Stamp>>) {
+fn unpack_into(dir: &Path, items: Items, format: ObjectFormat, options: &Options) -> (std::path::PathBuf, Manifest, io::Result<Unpacked>) {
     let workspace = dir.join("workspace");
     std::fs::create_dir(&workspace).unwrap();
     let manifest = testing::deliver(dir, items, format, 40_000);
@@ -59,7 +59,7 @@ fn git(workspace: &Path, args: &[&str]) -> String {
 fn the_tree_is_what_was_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let (workspace, manifest, stamps) = unpack_into(dir.path(), awkward(), ObjectFormat::Sha1, &options(false));
-    let stamps = stamps.unwrap();
+    let stamps = stamps.unwrap().stamps;
     assert_eq!(stamps.len(), manifest.entries.len());
     for (entry, stamp) in manifest.entries.iter().zip(&stamps) {
         let path = workspace.join(entry.path.to_path());
@@ -125,9 +125,23 @@ fn git_status_reads_no_file_after_unpacking() {
 fn an_empty_tree_has_a_repository_too() {
     let dir = tempfile::tempdir().unwrap();
     let (workspace, _, stamps) = unpack_into(dir.path(), Vec::new(), ObjectFormat::Sha1, &options(true));
-    assert_eq!(stamps.unwrap().len(), 0);
+    assert_eq!(stamps.unwrap().stamps.len(), 0);
     git(&workspace, &["fsck", "--strict"]);
     assert_eq!(git(&workspace, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_large_tree_gets_its_blobs_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let items = (0..60u32).map(|i| file(&format!("d{}/f{i}", i % 5), (0..120_000u32).flat_map(|n| (n * (i + 1)).to_le_bytes()).collect::<Vec<_>>()));
+    let (workspace, manifest, done) = unpack_into(dir.path(), items.collect(), ObjectFormat::Sha1, &options(true));
+    let later = done.unwrap().later.unwrap();
+    assert_eq!(git(&workspace, &["status", "--porcelain"]), "");
+    later.pack_blobs(&manifest, &testing::frames(dir.path(), &manifest), 2).unwrap();
+    let fsck = git(&workspace, &["fsck", "--full", "--strict"]);
+    assert!(!fsck.contains("missing"), "{fsck}");
+    std::fs::write(workspace.join("d1/f1"), "x\n").unwrap();
+    assert!(git(&workspace, &["diff", "--stat"]).contains("d1/f1"));
 }
 
 #[test]
