@@ -1,0 +1,71 @@
+//! `logs`: the progress records of a job, or the events that Codex wrote.
+
+use serde_json::{Value, json};
+
+use super::args::JobArg;
+use super::output::Output;
+use super::{job_ref, render};
+use crate::error::Result;
+use crate::job::Jobs;
+use crate::protocol::progress::Progress;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    job: JobArg,
+    /// Go on until the job ends; with --json one record a line
+    #[arg(long, short)]
+    follow: bool,
+    /// The events that Codex wrote (JSON lines, bounded), once the job has ended
+    #[arg(long, conflicts_with = "follow")]
+    events: bool,
+}
+
+pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
+    let id = job_ref::resolve(jobs, &args.job.job).await?;
+    if args.events {
+        return events(out, &jobs.result(&id).await?.events);
+    }
+    if args.follow {
+        let mut first = None;
+        // Ends by the job's end, or by Ctrl-C in the ordinary way: nothing has to be tidied up.
+        jobs.watch(&id, &mut |record| {
+            if out.json() {
+                out.json_line(&value(record));
+            } else {
+                out.text(&render::progress_line(record, *first.get_or_insert(record.ms)));
+            }
+        })
+        .await?;
+        return Ok(0);
+    }
+    let records = jobs.log(&id).await?;
+    if out.json() {
+        out.document(json!({ "job_id": id, "records": records.iter().map(value).collect::<Vec<_>>() }));
+    } else {
+        let start = records.first().map_or(0, |record| record.ms);
+        out.text(&records.iter().map(|record| render::progress_line(record, start) + "\n").collect::<String>());
+    }
+    Ok(0)
+}
+
+/// A record for JSON, its message escaped.
+fn value(record: &Progress) -> Value {
+    let mut record = record.clone();
+    record.message = record.message.map(|message| crate::display::line(message.as_bytes()));
+    serde_json::to_value(record).unwrap_or_default()
+}
+
+fn events(out: &Output, events: &[u8]) -> Result<u8> {
+    if out.json() {
+        let lines = events.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let parsed: Vec<Value> =
+            lines.map(|line| serde_json::from_slice(line).unwrap_or_else(|_| json!({ "unreadable": crate::display::line(line) }))).collect();
+        out.document(json!({ "untrusted_events": parsed }));
+    } else if out.is_terminal() {
+        out.text(&crate::display::text(events));
+    } else {
+        out.bytes(events);
+    }
+    Ok(0)
+}
