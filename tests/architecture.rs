@@ -1,4 +1,5 @@
 //! The invariants of `docs/ARCHITECTURE.md` that can be read from the sources: who may name what.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::path::{Path, PathBuf};
 
@@ -151,5 +152,57 @@ fn the_map_names_every_module() {
     for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|line| line.trim_end_matches(';')) {
         let named = map.contains(&format!("`{module}/`")) || map.contains(&format!("`{module}.rs`"));
         assert!(named, "docs/ARCHITECTURE.md does not say what `{module}` is for");
+    }
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+#[test]
+fn every_setting_is_documented_with_its_default() {
+    let text = document("docs/CONFIGURATION.md");
+    let settings = toml::Table::try_from(anchorhold::config::Settings::default()).unwrap();
+    for (table, keys) in &settings {
+        for (key, default) in keys.as_table().unwrap() {
+            let row = format!("| `{table}.{key}` | `{default}` |");
+            assert!(text.contains(&row), "docs/CONFIGURATION.md lacks {row}");
+        }
+    }
+}
+
+#[test]
+fn every_error_code_is_documented_with_its_exit_code() {
+    let page = document("docs/CLI.md");
+    let source = document("src/error.rs");
+    let (_, texts) = source.split_once("fn as_str").unwrap();
+    let (texts, _) = texts.split_once("fn exit_code").unwrap();
+    let codes: Vec<&str> = texts.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 30, "{codes:?}");
+    for code in codes {
+        assert_eq!(page.matches(&format!("`{code}`")).count(), 1, "docs/CLI.md names {code} once, in the row of its exit code");
+    }
+}
+
+#[test]
+fn compose_makes_the_gateway_that_the_command_line_would_make() {
+    let compose = document("compose.yaml");
+    let settings = anchorhold::config::Settings::default();
+    use anchorhold::protocol::paths;
+    for line in [
+        format!("    image: {}", settings.image.name),
+        format!("    container_name: {}", settings.gateway.name),
+        format!("    entrypoint: [\"{}\", \"gateway\", \"run\"]", paths::BINARY),
+        format!("    network_mode: {}", settings.gateway.network),
+        format!("      - socket:{}", paths::SOCKET_DIR),
+        format!("      - state:{}", paths::GATEWAY_STATE),
+        format!("    name: {}-socket", settings.gateway.name),
+        format!("    name: {}-state", settings.gateway.name),
+        format!("      anchorhold.gateway: {}", settings.gateway.name),
+        format!("      anchorhold.network: {}", settings.gateway.network),
+        format!("      anchorhold.protocol: \"{}\"", anchorhold::protocol::PROTOCOL_VERSION),
+        format!("      anchorhold.version: {}", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(compose.lines().any(|there| there == line), "compose.yaml lacks {line:?}");
     }
 }

@@ -1,4 +1,5 @@
 //! The built binary without an engine: documents, exit codes, streams.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,7 +1,5 @@
 //! `image build`: the runtime image, for somebody who has only the binary.
 
-use serde_json::json;
-
 use super::output::Output;
 use super::progress::Reporter;
 use crate::config::Settings;

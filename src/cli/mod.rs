@@ -160,6 +160,6 @@ fn split_usage(text: &str) -> (String, String) {
     let text = text.strip_prefix("error: ").unwrap_or(text).replace("For more information, try '--help'.", "");
     match text.split_once("\n\n") {
         Some((what, rest)) => (flat(what), flat(rest)),
-        None => (flat(text), "see `anchorhold --help`".to_owned()),
+        None => (flat(&text), "see `anchorhold --help`".to_owned()),
     }
 }
