@@ -97,14 +97,18 @@ fn dispatch(out: &Output, cli: Cli) -> Result<u8> {
         Command::Consume(args) => block_on(consume::run(out, &jobs, &args)),
         Command::Demo(args) => block_on(demo::run(out, settings, &args)),
         Command::Gc => block_on(gc::run(out, &jobs)),
-        Command::Image(args) => block_on(image::run(out, &settings, &args)),
+        Command::Image(args) => block_on(image::run(out, &settings, args)),
         Command::Mcp => block_on(mcp::run(out, jobs)),
         Command::Completions(_) | Command::Doctor => Err(Error::internal("dispatched twice")),
     }
 }
 
 fn block_on(verb: impl Future<Output = Result<u8>>) -> Result<u8> {
-    runtime()?.block_on(verb)
+    let runtime = runtime()?;
+    let done = runtime.block_on(verb);
+    // A read of standard input that never ends, or work that was given up, must not keep the process.
+    runtime.shutdown_background();
+    done
 }
 
 /// Two workers: enough to upload while packing, and small.
