@@ -416,3 +416,6 @@ fn parse_variable(value: &str, default: &toml::Value) -> Result<toml::Value, Str
         _ => toml::Value::String(value.to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,3 +224,12 @@ fn the_parts_of_containers_refuse_strangers() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("error[invalid_arguments]: "));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Place::new().command(&["completions", "bash"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("standard output could not be written"));
+}

@@ -33,10 +33,8 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         out.document(fields);
     } else if args.stat {
         out.text(&render::files(&result.files, out.paint()));
-    } else if out.is_terminal() || out.paint().0 {
-        out.bytes(render::patch(patch, out.paint()).as_bytes());
     } else {
-        out.bytes(patch);
+        render::show_patch(out, patch);
     }
     if result.no_changes {
         out.note("no changes");

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::args::JobArg;
-use super::output::Output;
+use super::output::{Output, error_value};
 use super::{job_ref, render};
 use crate::error::Result;
-use crate::job::Jobs;
+use crate::job::{JobId, Jobs};
 use crate::protocol::progress::Progress;
 
 #[derive(Debug, clap::Args)]
@@ -27,17 +27,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         return events(out, &jobs.result(&id).await?.events);
     }
     if args.follow {
-        let mut first = None;
-        // Ends by the job's end, or by Ctrl-C in the ordinary way: nothing has to be tidied up.
-        jobs.watch(&id, &mut |record| {
-            if out.json() {
-                out.json_line(&value(record));
-            } else {
-                out.text(&render::progress_line(record, *first.get_or_insert(record.ms)));
-            }
-        })
-        .await?;
-        return Ok(0);
+        return follow(out, jobs, &id).await;
     }
     let records = jobs.log(&id).await?;
     if out.json() {
@@ -47,6 +37,32 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         out.text(&records.iter().map(|record| render::progress_line(record, start) + "\n").collect::<String>());
     }
     Ok(0)
+}
+
+/// Ends by the job's end, when nobody reads any more, or by Ctrl-C in the ordinary way: there is nothing to tidy up.
+async fn follow(out: &Output, jobs: &Jobs, id: &JobId) -> Result<u8> {
+    let unread = tokio::sync::Notify::new();
+    let mut first = None;
+    let mut show = |record: &Progress| {
+        let shown =
+            if out.json() { out.json_line(&value(record)) } else { out.text(&render::progress_line(record, *first.get_or_insert(record.ms))) };
+        if !shown {
+            unread.notify_one();
+        }
+    };
+    let ended = tokio::select! {
+        ended = jobs.watch(id, &mut show) => ended,
+        () = unread.notified() => return Ok(0),
+    };
+    match ended {
+        Ok(_) => Ok(0),
+        // The stream has lines: its error is one, too.
+        Err(e) if out.json() => {
+            out.json_line(&json!({ "ok": false, "error": error_value(&e) }));
+            Ok(e.code.exit_code())
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// A record for JSON, its message escaped.

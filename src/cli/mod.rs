@@ -48,11 +48,8 @@ pub fn run(args: &[OsString]) -> u8 {
     };
     let out = Output::new(cli.global.json, cli.global.quiet, cli.global.color);
     start_log(cli.global.log_format);
-    let done = dispatch(&out, cli);
-    match done {
-        Ok(code) => code,
-        Err(e) => out.error(&e),
-    }
+    let code = dispatch(&out, cli).unwrap_or_else(|e| out.error(&e));
+    out.finish(code)
 }
 
 /// Runs `anchorhold gateway run|admin`, which only containers call; `args` are those after `gateway`.

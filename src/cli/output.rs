@@ -1,6 +1,7 @@
 //! Where everything that the command line says goes out.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,8 @@ use crate::error::Error;
 
 /// The two streams, and in which form each is wanted.
 ///
-/// A reader that closed standard output early (`anchorhold diff … | head`) has had enough: failing writes are not an error.
+/// A reader that closed standard output early (`anchorhold diff … | head`) has had enough, and that is no error. Any other failed write is
+/// one: half a patch in a full file system must not look like a whole one.
 pub(super) struct Output {
     json: bool,
     quiet: bool,
@@ -19,6 +21,7 @@ pub(super) struct Output {
     err_color: bool,
     out_terminal: bool,
     err_terminal: bool,
+    failed: OnceLock<std::io::Error>,
 }
 
 impl Output {
@@ -33,7 +36,15 @@ impl Output {
             ColorChoice::Never => false,
         };
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
-        Self { json, quiet, out_color: wanted(out_terminal), err_color: wanted(err_terminal), out_terminal, err_terminal: err_terminal && !dumb }
+        Self {
+            json,
+            quiet,
+            out_color: wanted(out_terminal),
+            err_color: wanted(err_terminal),
+            out_terminal,
+            err_terminal: err_terminal && !dumb,
+            failed: OnceLock::new(),
+        }
     }
 
     /// Whether a JSON document is wanted.
@@ -66,16 +77,33 @@ impl Output {
         Paint(self.err_color)
     }
 
-    /// Bytes to standard output as they are.
-    pub(super) fn bytes(&self, bytes: &[u8]) {
+    /// Bytes to standard output as they are; `false`: nobody reads them any more.
+    pub(super) fn bytes(&self, bytes: &[u8]) -> bool {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Ok(()) => true,
+            Err(e) => {
+                if e.kind() != std::io::ErrorKind::BrokenPipe {
+                    // The first failure is the one that is told.
+                    let _ = self.failed.set(e);
+                }
+                false
+            }
+        }
+    }
+
+    /// The exit code of the whole, once everything is said: another one where standard output could not be written.
+    pub(super) fn finish(self, code: u8) -> u8 {
+        let Some(e) = self.failed.into_inner() else { return code };
+        let e = Error::internal("standard output could not be written").with_hint("free space where it goes, and run it again").with_source(e);
+        write_error(&error_text(&e, Paint(self.err_color)));
+        e.code.exit_code()
     }
 
     /// Text to standard output, ended by a newline.
-    pub(super) fn text(&self, text: &str) {
+    pub(super) fn text(&self, text: &str) -> bool {
         let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        self.bytes(format!("{text}{end}").as_bytes());
+        self.bytes(format!("{text}{end}").as_bytes())
     }
 
     /// The one document of a verb that succeeded: `ok` and the verb's own fields.
@@ -97,8 +125,8 @@ impl Output {
     }
 
     /// One line of a JSON stream.
-    pub(super) fn json_line(&self, value: &Value) {
-        self.bytes(format!("{}\n", safe(&value.to_string())).as_bytes());
+    pub(super) fn json_line(&self, value: &Value) -> bool {
+        self.bytes(format!("{}\n", safe(&value.to_string())).as_bytes())
     }
 
     /// A remark on standard error; nothing with `--quiet`.
@@ -110,8 +138,7 @@ impl Output {
 
     /// Text on standard error, also with `--quiet`.
     pub(super) fn note_block(&self, text: &str) {
-        let end = if text.ends_with('\n') { "" } else { "\n" };
-        let _ = std::io::stderr().lock().write_all(format!("{text}{end}").as_bytes());
+        write_error(text);
     }
 
     /// Shows an error in the wanted form and returns its exit code.
@@ -128,6 +155,12 @@ impl Output {
     pub(super) fn human_error(&self, e: &Error) {
         self.note_block(&error_text(e, self.err_paint()));
     }
+}
+
+/// Standard error is the last resort: where it cannot be written there is nobody to tell.
+fn write_error(text: &str) {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let _ = std::io::stderr().lock().write_all(format!("{text}{end}").as_bytes());
 }
 
 /// The same JSON with every character that could steer or deceive a terminal as an escape: nothing is lost by it, since such

@@ -32,13 +32,22 @@ pub(super) fn show_result(out: &Output, result: &JobResult, with_patch: bool, ke
         out.text(&result_text(result, kept, out.paint()));
         if with_patch && let Some(bytes) = &result.patch {
             out.text("");
-            if out.is_terminal() || out.paint().0 { out.bytes(patch(bytes, out.paint()).as_bytes()) } else { out.bytes(bytes) }
+            show_patch(out, bytes);
         }
         if let Some(e) = &failure {
             out.human_error(e);
         }
     }
     failure.map_or(0, |e| e.code.exit_code())
+}
+
+/// A patch on standard output: for the eye on a terminal or where colours were asked for, else its exact bytes.
+pub(super) fn show_patch(out: &Output, bytes: &[u8]) {
+    if out.is_terminal() || out.paint().0 {
+        out.text(&patch(bytes, out.paint()));
+    } else {
+        out.bytes(bytes);
+    }
 }
 
 /// An error where neither changes nor their absence are proven.
