@@ -186,8 +186,8 @@ impl Arguments {
         }
         let known: Vec<&str> = table.iter().map(|parameter| parameter.name).collect();
         for name in given.keys().filter(|name| !known.contains(&name.as_str())).take(16) {
-            // A name that is not a plain identifier may be a value that slipped into the wrong place.
-            let plain = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            // A name that is not a plain word may be a value that slipped into the wrong place.
+            let plain = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
             breaches.push(breach(plain.then_some(name.as_str()), "is not a parameter of this tool", Some(json!(known))));
         }
         if breaches.is_empty() { Ok(Self(values)) } else { Err(invalid(breaches)) }

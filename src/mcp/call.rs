@@ -59,6 +59,7 @@ impl Meta {
         let mut meta = Self(KEYS.iter().map(|key| ((*key).to_owned(), Value::Null)).collect());
         meta.set("tier", "propose");
         meta.set("sandbox", "container");
+        meta.set("elapsed_ms", 0);
         for list in ["compat_warnings", "security_warnings", "redacted_paths"] {
             meta.set(list, json!([]));
         }
