@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod model;
+pub mod readiness;
 pub mod service;
 
 pub use id::JobId;
