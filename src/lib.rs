@@ -9,9 +9,13 @@ pub mod display;
 pub mod engine;
 pub mod error;
 pub mod gateway;
+pub mod image;
 pub mod init;
 pub mod job;
 pub mod mcp;
 pub mod process;
 pub mod protocol;
 pub mod workspace;
+
+/// Identifies the sources of this build (see `build.rs`): the runtime image must carry the same.
+pub const BUILD_ID: &str = env!("ANCHORHOLD_BUILD_ID");

@@ -115,7 +115,7 @@ fn unavailable(what: &str, host: &str, why: &str, kind: Unavailable) -> Error {
 
 /// Hints for the engine's own refusals.
 fn hint_for(status: u16, message: &str) -> &'static str {
-    if message.contains("runtime") && message.contains("unknown") {
+    if message.to_ascii_lowercase().contains("unknown") && message.contains("runtime") {
         "engine.runtime names a runtime that this engine does not have; `docker info` lists its runtimes"
     } else if message.contains("too new") || message.contains("too old") {
         "use Docker Engine 20.10 (API 1.41) or newer"

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard::query_parameters as query;
 use futures_util::{Stream, StreamExt};
 
-use super::{Engine, UploadStream, spec};
+use super::{Engine, UploadStream, failure, spec};
 use crate::error::{Code, Error, Result};
 
 /// A build by the engine's classic builder (BuildKit is not needed, and 20.10 has none behind its API).
@@ -86,13 +86,30 @@ impl Engine {
         self.short(WHAT, self.docker.tag_image(name, Some(options))).await?.map_err(|e| self.failed(WHAT, e))
     }
 
+    /// Removes an image that no name refers to and no container uses; `false`: it is still named or used, or gone.
+    pub async fn remove_unnamed_image(&self, id: &str) -> Result<bool> {
+        const WHAT: &str = "remove the old image";
+        spec::check_image_name(id)?;
+        match self.short(WHAT, self.docker.inspect_image(id)).await? {
+            Ok(image) if image.repo_tags.as_ref().is_none_or(Vec::is_empty) => {}
+            Ok(_) => return Ok(false),
+            Err(e) if failure::not_found(&e) => return Ok(false),
+            Err(e) => return Err(self.failed(WHAT, e)),
+        }
+        match self.short(WHAT, self.docker.remove_image(id, None::<query::RemoveImageOptions>, None)).await? {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(failure::status(&e), Some(404 | 409)) => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
+    }
+
     async fn report<S>(&self, what: &'static str, lines: S, progress: &mut (dyn FnMut(&str) + Send)) -> Result<()>
     where
         S: Stream<Item = Result<Option<String>, bollard::errors::Error>> + Send,
     {
         let mut lines = Box::pin(lines);
         while let Some(line) = lines.next().await {
-            let text = line.map_err(|e| self.failed(what, e).with_code_if_setup())?;
+            let text = line.map_err(|e| setup_failed(self.failed(what, e)))?;
             for line in text.as_deref().unwrap_or_default().lines().map(str::trim_end).filter(|l| !l.is_empty()) {
                 progress(&crate::display::line(line.as_bytes()));
             }
@@ -101,14 +118,12 @@ impl Engine {
     }
 }
 
-impl Error {
-    /// A failed step of a build is a failed set-up; a lost engine stays what it is.
-    fn with_code_if_setup(mut self) -> Self {
-        if self.code == Code::EngineError {
-            self.code = Code::SetupFailed;
-        }
-        self
+/// A failed step of a build is a failed set-up; a lost engine stays what it is.
+fn setup_failed(mut error: Error) -> Error {
+    if error.code == Code::EngineError {
+        error.code = Code::SetupFailed;
     }
+    error
 }
 
 /// `repo:tag`; a colon before the last slash is a registry's port.

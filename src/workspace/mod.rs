@@ -1,12 +1,23 @@
 //! The user's repository: snapshot out, patch back. The only module that runs git or reads the user's tree.
 //!
-//! [`snapshot`] reads names from the index and bytes from the working tree through a shadow git directory, so that nothing in the
-//! repository's configuration runs. [`collect`] makes a patch from sealed base and new bytes in a throw-away object store and proves it
-//! by applying it. Neither writes into the user's tree; [`apply`] does, and only a person calls it.
+//! [`plan`] reads names from the index and [`pack`] bytes from the working tree through a shadow git directory, so that nothing in the
+//! repository's configuration runs. [`fn@collect`] makes a patch from sealed base and new bytes in a throw-away object store and proves it
+//! by applying it. None of them writes into the user's tree; [`fn@apply`] does, and only a person calls it.
 
+mod beneath;
 pub mod collect;
+mod diff;
+mod listing;
 pub mod model;
+mod pack;
+mod repo;
+mod risk;
+mod run;
+mod secrets;
+mod shadow;
 pub mod snapshot;
+mod store;
+mod working_tree;
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;

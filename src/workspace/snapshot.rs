@@ -1,56 +1,262 @@
-//! From the user's tree to frames and a manifest.
+//! What will be sent: names from the index, facts from the working tree, no content yet.
 
-use std::io;
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use super::SnapshotSummary;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::beneath::{self, Cursor, Root};
+use super::listing::{self, Listed};
+use super::repo;
+use super::shadow::Shadow;
+use super::{LeftOut, ShownPath, SnapshotSummary};
 use crate::config::WorkspaceSettings;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::protocol::manifest::{Mode, ObjectFormat, ObjectId};
 use crate::protocol::repo_path::RepoPath;
 
-/// A checked list of what will be sent; no content has been read yet.
-pub struct Plan {}
+pub use super::pack::{Packed, pack};
 
-/// What [`pack`] leaves behind.
-pub struct Packed {
-    /// The manifest document.
-    pub manifest: Vec<u8>,
-    /// Its SHA-256, hex.
-    pub manifest_sha256: String,
-    /// What was sent, complete.
-    pub summary: SnapshotSummary,
+/// How many paths a list of the summary holds; the counts beside them are complete.
+const SHOWN: usize = 200;
+
+/// A checked list of what will be sent; no content has been read yet.
+pub struct Plan {
+    pub(super) top: PathBuf,
+    pub(super) root: Root,
+    subdirectory: Option<RepoPath>,
+    head_subject: Option<String>,
+    pub(super) summary: SnapshotSummary,
+    pub(super) format: ObjectFormat,
+    pub(super) file_mode: bool,
+    pub(super) caps: WorkspaceSettings,
+    /// Strictly ascending by path bytes; no entry lies beneath another.
+    pub(super) entries: Vec<Planned>,
+}
+
+/// One entry that will be sent.
+pub(super) struct Planned {
+    pub(super) path: RepoPath,
+    /// What the index says; the disk decides when it is read.
+    pub(super) mode: Mode,
+    /// The commit of a submodule.
+    pub(super) id: ObjectId,
+    /// As it was when the plan was made; 0 for a submodule.
+    pub(super) size: u64,
 }
 
 /// Finds the repository, lists and checks what will be sent. Blocking; about as long as `git status`.
-pub fn plan(_workspace_root: &Path, _caps: &WorkspaceSettings) -> Result<Plan> {
-    Err(Error::internal("not built"))
+///
+/// Errors: `invalid_workspace_root`, `not_a_git_repo`, `unsafe_repository`, `worktree_error`, `workspace_too_large`, `git_unavailable`.
+pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
+    let start = Instant::now();
+    let asked = repo::check_root(workspace_root)?;
+    let repository = repo::find(&asked)?;
+    let subdirectory = subdirectory(&asked, &repository.top)?;
+    let shadow = Shadow::of(&repository)?;
+    let root = Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
+    let mut summary = SnapshotSummary {
+        object_format: Some(shadow.facts.format),
+        head: Some(shadow.head.id.to_hex()),
+        branch: shadow.head.branch.clone(),
+        shallow: std::fs::metadata(repository.common_dir.join("shallow")).is_ok_and(|m| m.len() > 0),
+        ..SnapshotSummary::default()
+    };
+    let (entries, commit, dirty) = std::thread::scope(|scope| {
+        let dirty = scope.spawn(|| shadow.dirty(&repository.top));
+        let commit = scope.spawn(|| shadow.head_commit());
+        let entries = survey(&shadow, &root, caps, &mut summary);
+        let lost = || Err(Error::internal("a thread that reads the repository ended early"));
+        (entries, commit.join().unwrap_or_else(|_| lost()), dirty.join().unwrap_or_else(|_| Err(Error::internal("the comparison with HEAD ended early"))))
+    });
+    let (entries, commit) = (entries?, commit?);
+    summary.dirty = dirty?;
+    summary.plan_ms = millis(start);
+    let head_subject = subject(&commit);
+    Ok(Plan {
+        top: repository.top,
+        root,
+        subdirectory,
+        head_subject,
+        summary,
+        format: shadow.facts.format,
+        file_mode: shadow.facts.file_mode,
+        caps: caps.clone(),
+        entries,
+    })
 }
 
 impl Plan {
-    /// Top of the working tree.
+    /// Top of the working tree, absolute and free of links.
     pub fn root(&self) -> &Path {
-        Path::new("/")
+        &self.top
     }
     /// Where the caller's directory lies below the top.
     pub fn subdirectory(&self) -> Option<&RepoPath> {
-        None
+        self.subdirectory.as_ref()
     }
-    /// Subject line of HEAD.
+    /// Subject line of HEAD, escaped for display and bounded.
     pub fn head_subject(&self) -> Option<&str> {
-        None
+        self.head_subject.as_deref()
     }
     /// HEAD, branch, dirty flag, counts; `files` and `bytes` are those planned.
     pub fn summary(&self) -> &SnapshotSummary {
-        unreachable_summary()
+        &self.summary
     }
 }
 
-/// Reads, hashes and compresses; gives `sink` each frame (index, zstd file) in order, as soon as it is ready. Blocking, uses threads.
-pub fn pack(_plan: Plan, _sink: &mut dyn FnMut(u32, Vec<u8>) -> io::Result<()>) -> Result<Packed> {
-    Err(Error::internal("not built"))
+pub(super) fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unreachable_summary() -> &'static SnapshotSummary {
-    static EMPTY: std::sync::OnceLock<SnapshotSummary> = std::sync::OnceLock::new();
-    EMPTY.get_or_init(SnapshotSummary::default)
+impl SnapshotSummary {
+    pub(super) fn leave_out(&mut self, path: &[u8], why: &str) {
+        self.left_out_count += 1;
+        if self.left_out.len() < SHOWN {
+            self.left_out.push(LeftOut { path: ShownPath::new(path), why: why.to_owned() });
+        }
+    }
+
+    pub(super) fn add_lfs_pointer(&mut self, path: &[u8]) {
+        self.lfs_pointer_count += 1;
+        if self.lfs_pointers.len() < SHOWN {
+            self.lfs_pointers.push(ShownPath::new(path));
+        }
+    }
+
+    fn add_submodule(&mut self, path: &[u8]) {
+        self.submodule_count += 1;
+        if self.submodules.len() < SHOWN {
+            self.submodules.push(ShownPath::new(path));
+        }
+    }
+}
+
+fn subdirectory(asked: &Path, top: &Path) -> Result<Option<RepoPath>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let below = asked.strip_prefix(top).map_err(|_| Error::internal("the workspace root does not lie in its repository"))?;
+    if below.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    RepoPath::parse(below.as_os_str().as_bytes()).map(Some).map_err(|e| {
+        Error::new(Code::InvalidWorkspaceRoot, "use the workspace root: it lies in a git directory or has a name that is refused").with_source(e)
+    })
+}
+
+/// The first line of a commit's message.
+fn subject(commit: &[u8]) -> Option<String> {
+    let at = commit.windows(2).position(|pair| pair == b"\n\n")?;
+    let line = commit.get(at + 2..)?.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty())?;
+    let shown = crate::display::line(line.get(..line.len().min(1000))?);
+    Some(shown.chars().take(200).collect())
+}
+
+/// Over a cap: what, how much is allowed, how much there is.
+pub(super) fn too_large(what: &str, setting: &str, limit: u64, actual: u64) -> Error {
+    Error::new(Code::WorkspaceTooLarge, format!("take the workspace: {what} {actual} is over the limit of {limit}"))
+        .with_hint(format!("raise workspace.{setting} in the settings, or leave large parts out with a sparse checkout"))
+        .with_detail("cap", setting)
+        .with_detail("limit", limit)
+        .with_detail("actual", actual)
+}
+
+/// What the working tree holds at a listed path.
+enum Found {
+    Send { size: u64, device: u64, inode: u64, single: bool },
+    Missing,
+    LeftOut(&'static str),
+}
+
+fn survey(shadow: &Shadow, root: &Root, caps: &WorkspaceSettings, summary: &mut SnapshotSummary) -> Result<Vec<Planned>> {
+    let output = listing::list(shadow)?;
+    let mut listed = listing::parse(&output)?;
+    if listed.len() as u64 > caps.max_files {
+        return Err(too_large("the number of tracked files", "max_files", caps.max_files, listed.len() as u64));
+    }
+    if let Some(longest) = listed.iter().map(|e| e.path.len() as u64).max().filter(|longest| *longest > caps.max_path) {
+        return Err(too_large("the length of a path", "max_path", caps.max_path, longest));
+    }
+    let mut paths = Vec::with_capacity(listed.len());
+    let submodules: HashSet<&[u8]> = listed.iter().filter(|e| e.mode == Mode::Submodule).map(|e| e.path).collect();
+    listed.retain(|entry| match RepoPath::parse(entry.path) {
+        // A crafted index: the submodule is sent as an empty directory, so nothing can lie in it.
+        Ok(path) if submodules.is_empty() || !ancestors(entry.path).any(|above| submodules.contains(above)) => {
+            paths.push(path);
+            true
+        }
+        _ => {
+            summary.leave_out(entry.path, "refused_name");
+            false
+        }
+    });
+    let found = stat_all(root, &listed);
+    let mut entries = Vec::with_capacity(listed.len());
+    let mut inodes = HashSet::new();
+    for ((listed, path), found) in listed.iter().zip(paths).zip(found) {
+        summary.unmerged_files += u64::from(listed.unmerged);
+        match found {
+            Found::Missing if listed.skip => summary.sparse_files += 1,
+            Found::Missing if listed.mode == Mode::Submodule => {
+                summary.add_submodule(listed.path);
+                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0 });
+            }
+            Found::Missing => summary.deleted_files += 1,
+            Found::LeftOut("directory") if listed.mode == Mode::Submodule => {
+                summary.add_submodule(listed.path);
+                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0 });
+            }
+            Found::LeftOut(why) => summary.leave_out(listed.path, why),
+            // One directory entry under two tracked names: a file system that folds case or normalises. On one that tells the
+            // names apart both files are real, and both are sent.
+            Found::Send { device, inode, single: true, .. } if !inodes.insert((device, inode)) => summary.leave_out(listed.path, "case_collision"),
+            Found::Send { size, .. } => {
+                if size > caps.max_file.0 {
+                    return Err(too_large("the size of a file", "max_file", caps.max_file.0, size).with_detail("path", crate::display::line(listed.path)));
+                }
+                summary.files += 1;
+                summary.bytes = summary.bytes.saturating_add(size);
+                let mode = if listed.mode == Mode::Submodule { Mode::File } else { listed.mode };
+                entries.push(Planned { path, mode, id: listed.id, size });
+            }
+        }
+    }
+    if summary.bytes > caps.max_bytes.0 {
+        return Err(too_large("the size of all tracked files", "max_bytes", caps.max_bytes.0, summary.bytes));
+    }
+    Ok(entries)
+}
+
+/// The directories above a path, nearest last.
+pub(super) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| &path[..at])
+}
+
+/// Looks at every path beneath the root with a few threads.
+fn stat_all(root: &Root, listed: &[Listed<'_>]) -> Vec<Found> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let chunk = listed.len().div_ceil(threads).max(512);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = listed.chunks(chunk).map(|part| (part.len(), scope.spawn(move || stat_part(root, part)))).collect();
+        parts.into_iter().flat_map(|(len, part)| part.join().unwrap_or_else(|_| (0..len).map(|_| Found::LeftOut("unreadable")).collect())).collect()
+    })
+}
+
+fn stat_part(root: &Root, part: &[Listed<'_>]) -> Vec<Found> {
+    let mut cursor = Cursor::new(root);
+    part.iter()
+        .map(|entry| match cursor.at(entry.path).and_then(|(dir, name)| beneath::lstat(dir, name)) {
+            Ok(stat) => match beneath::kind(&stat) {
+                FileType::RegularFile | FileType::Symlink => {
+                    Found::Send { size: beneath::size(&stat), device: stat.st_dev, inode: stat.st_ino, single: stat.st_nlink == 1 }
+                }
+                FileType::Directory => Found::LeftOut("directory"),
+                _ => Found::LeftOut("special_file"),
+            },
+            Err(Errno::NOENT | Errno::NOTDIR) => Found::Missing,
+            Err(Errno::LOOP) => Found::LeftOut("beyond_symlink"),
+            Err(_) => Found::LeftOut("unreadable"),
+        })
+        .collect()
 }

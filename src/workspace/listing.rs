@@ -1,0 +1,105 @@
+//! Names from the index: what `git ls-files` says in the shadow, parsed as hostile bytes.
+
+use super::shadow::Shadow;
+use crate::error::{Code, Error, Result};
+use crate::protocol::manifest::{Mode, ObjectId};
+
+/// One path of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// Its bytes, not yet checked.
+    pub path: &'a [u8],
+    /// What the index says it is.
+    pub mode: Mode,
+    /// The staged object; for a submodule its commit.
+    pub id: ObjectId,
+    /// The sparse checkout leaves it out (`skip-worktree`).
+    pub skip: bool,
+    /// It has more than one stage.
+    pub unmerged: bool,
+}
+
+/// Asks git for the whole index; a sparse index is expanded.
+pub fn list(shadow: &Shadow) -> Result<Vec<u8>> {
+    let mut command = shadow.git();
+    command.args(["ls-files", "-z", "-t", "--stage", "--full-name"]);
+    super::run::run_ok(command, None, "list the tracked files", Code::WorktreeError)
+        .map_err(|e| e.with_hint("see what `git ls-files` and `git fsck` say in the repository"))
+}
+
+/// Parses `<tag> <mode> <id> <stage>\t<path>\0…`: sorted by path bytes, each path once.
+pub fn parse(output: &[u8]) -> Result<Vec<Listed<'_>>> {
+    let mut entries: Vec<Listed<'_>> = Vec::new();
+    let mut sorted = true;
+    for record in output.split(|b| *b == 0).filter(|r| !r.is_empty()) {
+        let entry = parse_record(record).ok_or_else(|| Error::new(Code::WorktreeError, "list the tracked files: git's answer is not understood"))?;
+        match entries.last_mut() {
+            Some(last) if last.path == entry.path => *last = merge(*last, entry),
+            last => {
+                sorted &= last.is_none_or(|last| last.path < entry.path);
+                entries.push(entry);
+            }
+        }
+    }
+    if !sorted {
+        // A crafted index: git itself never writes one that is out of order.
+        entries.sort_by(|a, b| a.path.cmp(b.path));
+        entries.dedup_by(|later, first| {
+            let same = later.path == first.path;
+            if same {
+                *first = merge(*first, *later);
+            }
+            same
+        });
+    }
+    Ok(entries)
+}
+
+fn merge<'a>(first: Listed<'a>, later: Listed<'a>) -> Listed<'a> {
+    Listed { unmerged: true, skip: first.skip && later.skip, ..first }
+}
+
+fn parse_record(record: &[u8]) -> Option<Listed<'_>> {
+    let tab = record.iter().position(|b| *b == b'\t')?;
+    let (facts, path) = (record.get(..tab)?, record.get(tab + 1..)?);
+    let mut words = facts.split(|b| *b == b' ');
+    let (tag, mode, id, stage) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let mode = match mode {
+        b"120000" => Mode::Symlink,
+        b"160000" => Mode::Submodule,
+        b"100755" => Mode::Executable,
+        _ if mode.starts_with(b"100") => Mode::File,
+        _ => return None,
+    };
+    Some(Listed { path, mode, id: ObjectId::parse(id)?, skip: tag == b"S", unmerged: stage != b"0" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789012345678901234567890123456789";
+
+    #[test]
+    fn stages_become_one_and_order_is_restored() {
+        let text = format!("H 100644 {ID} 0\tz\0M 100644 {ID} 1\tb\0M 100755 {ID} 2\tb\0S 120000 {ID} 0\ta\tb\n\0H 160000 {ID} 0\tm\0");
+        let listed = parse(text.as_bytes()).unwrap();
+        let shown: Vec<_> = listed.iter().map(|e| (e.path, e.mode, e.skip, e.unmerged)).collect();
+        assert_eq!(
+            shown,
+            [
+                (&b"a\tb\n"[..], Mode::Symlink, true, false),
+                (b"b", Mode::File, false, true),
+                (b"m", Mode::Submodule, false, false),
+                (b"z", Mode::File, false, false)
+            ]
+        );
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for text in ["H 100644 0\ta\0", "H 040000 0123456789012345678901234567890123456789 0\ta/\0", "x"] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().code, Code::WorktreeError, "{text}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The shadow git directory: ours, with the repository's objects and a copy of its index, and none of its configuration.
+//!
+//! git run with it sees the user's names and objects, but no hook, filter, alias, include, helper or monitor that the repository configures:
+//! the only values taken from the real configuration are the few in [`Facts`], each checked. The real objects come in through
+//! `objects/info/alternates`, read only. The real repository's own alternates stay in force, so `git clone --shared` works; they are only
+//! ever asked for HEAD's commit and trees, never for content that would be sent.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::repo::{Repository, open_regular, read_small};
+use super::run::{run, run_ok};
+use crate::error::{Code, Error, Result};
+use crate::protocol::manifest::{ObjectFormat, ObjectId};
+
+/// Largest index that is copied: two million entries with long paths.
+const MAX_INDEX: u64 = 1 << 30;
+/// Largest packed-refs and loose ref that are read.
+const MAX_REFS: u64 = 256 << 20;
+/// Largest configuration file that is asked for its format.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// Attributes for everything, above any `.gitattributes`: content is what its bytes are.
+pub const NEUTRAL_ATTRIBUTES: &str = "* !diff !text !eol !crlf !filter !ident !working-tree-encoding !merge !whitespace !binary\n";
+
+/// What is taken from the repository's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The hash function.
+    pub format: ObjectFormat,
+    /// References are kept in a reftable.
+    pub reftable: bool,
+    /// Executable bits on disk are meant (`core.fileMode`).
+    pub file_mode: bool,
+    /// Lines for our own configuration on how stat data are compared.
+    stat_lines: String,
+}
+
+/// What HEAD says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The commit.
+    pub id: ObjectId,
+    /// Short branch name; `None` when detached.
+    pub branch: Option<String>,
+}
+
+/// A shadow git directory; removed when dropped.
+pub struct Shadow {
+    dir: tempfile::TempDir,
+    /// From the real configuration.
+    pub facts: Facts,
+    /// Where HEAD stands.
+    pub head: Head,
+}
+
+/// An empty git directory of ours, mode 0700, with a minimal configuration and neutral attributes.
+pub fn bare(facts: &Facts) -> Result<tempfile::TempDir> {
+    let made = || -> std::io::Result<tempfile::TempDir> {
+        let dir = tempfile::Builder::new().prefix("anchorhold-git-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir()?;
+        let at = dir.path();
+        for sub in ["objects/info", "objects/pack", "refs/heads", "info"] {
+            std::fs::create_dir_all(at.join(sub))?;
+        }
+        write_config(at, facts)?;
+        std::fs::write(at.join("HEAD"), "ref: refs/heads/none\n")?;
+        std::fs::write(at.join("info/attributes"), NEUTRAL_ATTRIBUTES)?;
+        Ok(dir)
+    };
+    made().map_err(temporary)
+}
+
+fn temporary(e: std::io::Error) -> Error {
+    Error::new(Code::SetupFailed, "make a temporary git directory").with_hint("see that TMPDIR names a writable directory with free space").with_source(e)
+}
+
+fn write_config(at: &Path, facts: &Facts) -> std::io::Result<()> {
+    let mut text = format!("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfileMode = {}\n{}[extensions]\n", facts.file_mode, facts.stat_lines);
+    if facts.format == ObjectFormat::Sha256 {
+        text.push_str("\tobjectformat = sha256\n");
+    }
+    if facts.reftable {
+        text.push_str("\trefstorage = reftable\n");
+    }
+    std::fs::write(at.join("config"), text)
+}
+
+impl Facts {
+    /// Those of a store of our own.
+    pub fn own(format: ObjectFormat) -> Self {
+        Self { format, reftable: false, file_mode: true, stat_lines: String::new() }
+    }
+}
+
+impl Shadow {
+    /// Makes the shadow of a repository.
+    pub fn of(repository: &Repository) -> Result<Self> {
+        let dir = bare(&Facts::own(ObjectFormat::Sha1))?;
+        let facts = read_facts(dir.path(), repository)?;
+        write_config(dir.path(), &facts).map_err(temporary)?;
+        let at = dir.path();
+        std::fs::write(at.join("objects/info/alternates"), quoted(&repository.common_dir.join("objects"))).map_err(temporary)?;
+        copy_index(repository, at)?;
+        let head = if facts.reftable { reftable_head(repository, at)? } else { files_head(repository, facts.format)? };
+        // No refs are needed beyond this point: HEAD is the commit itself.
+        std::fs::write(at.join("HEAD"), format!("{}\n", head.id.to_hex())).map_err(temporary)?;
+        write_config(at, &Facts { reftable: false, ..facts.clone() }).map_err(temporary)?;
+        Ok(Self { dir, facts, head })
+    }
+
+    /// `git` in the shadow, from a directory outside of the repository.
+    pub fn git(&self) -> Command {
+        crate::process::git(self.dir.path(), self.dir.path())
+    }
+
+    /// Raw content of HEAD's commit.
+    pub fn head_commit(&self) -> Result<Vec<u8>> {
+        let mut command = self.git();
+        command.args(["cat-file", "commit"]).arg(self.head.id.to_hex());
+        run_ok(command, None, "read the HEAD commit", Code::WorktreeError)
+            .map_err(|e| e.with_hint("`git fsck` says what is missing; in a partial clone fetch the history first"))
+    }
+
+    /// Whether tracked files differ from HEAD. Submodules are not entered: git would run with *their* configuration.
+    pub fn dirty(&self, top: &Path) -> Result<bool> {
+        let mut command = self.git();
+        command.env("GIT_WORK_TREE", top).args(["diff", "--quiet", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all"]);
+        command.arg(self.head.id.to_hex()).arg("--");
+        // Anything else than 0 and 1 is an object that is not there (partial clone): the file was touched.
+        Ok(run(command, None, "compare the working tree with HEAD")?.code() != 0)
+    }
+}
+
+/// Reads the few values through git's own parser, without includes and never as configuration in force.
+fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
+    let unsupported = |why: String| {
+        Error::new(Code::WorktreeError, format!("read the repository: {why}")).with_hint("convert the repository, or delegate from a plain clone of it")
+    };
+    let config = repository.common_dir.join("config");
+    let text = match read_small(&config, MAX_CONFIG) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(unsupported("its configuration file cannot be read".to_owned()).with_source(e)),
+    };
+    // git reads our copy: what is checked is what was read, and a FIFO has no place here.
+    let copy = shadow.join("real-config");
+    std::fs::write(&copy, text).map_err(temporary)?;
+    let mut command = crate::process::git(shadow, shadow);
+    command.args(["config", "--no-includes", "-z", "--list", "--file"]).arg(&copy);
+    let listed = run_ok(command, None, "read the repository's configuration", Code::WorktreeError)?;
+    let mut facts = Facts::own(ObjectFormat::Sha1);
+    for item in listed.split(|b| *b == 0) {
+        let mut parts = item.splitn(2, |b| *b == b'\n');
+        let key = String::from_utf8_lossy(parts.next().unwrap_or_default()).to_ascii_lowercase();
+        // A key without a value means true.
+        let value = parts.next().map_or_else(|| "true".to_owned(), |v| String::from_utf8_lossy(v).to_ascii_lowercase());
+        let no = matches!(value.as_str(), "false" | "no" | "off" | "0" | "");
+        match key.as_str() {
+            "core.filemode" => facts.file_mode = !no,
+            "core.trustctime" if no => facts.stat_lines.push_str("\ttrustctime = false\n"),
+            "core.checkstat" if value == "minimal" => facts.stat_lines.push_str("\tcheckStat = minimal\n"),
+            "core.bare" if !no && repository.git_dir == repository.common_dir => {
+                return Err(unsupported("it is bare, there is no working tree".to_owned()));
+            }
+            "core.repositoryformatversion" if !matches!(value.as_str(), "0" | "1") => return Err(unsupported("its format version is unknown".to_owned())),
+            "extensions.objectformat" => {
+                facts.format = match value.as_str() {
+                    "sha1" => ObjectFormat::Sha1,
+                    "sha256" => ObjectFormat::Sha256,
+                    _ => return Err(unsupported("its object format is unknown".to_owned())),
+                };
+            }
+            "extensions.refstorage" => {
+                facts.reftable = match value.as_str() {
+                    "files" => false,
+                    "reftable" => true,
+                    _ => return Err(unsupported("its reference storage is unknown".to_owned())),
+                };
+            }
+            _ => {}
+        }
+    }
+    Ok(facts)
+}
+
+/// The index with its time stamp (git judges by it which entries may have changed within one clock tick), and its shared part.
+fn copy_index(repository: &Repository, shadow: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::new(Code::WorktreeError, "read the repository's index").with_source(e);
+    let copy = |from: &Path, to: &Path| -> Result<u64> {
+        let mut source = open_regular(from).map_err(failed)?;
+        let meta = source.metadata().map_err(failed)?;
+        if meta.len() > MAX_INDEX {
+            return Err(Error::new(Code::WorkspaceTooLarge, "read the repository's index: the file is too large")
+                .with_detail("limit", MAX_INDEX)
+                .with_detail("actual", meta.len()));
+        }
+        let mut target = std::fs::File::create(to).map_err(temporary)?;
+        let copied = std::io::copy(&mut std::io::Read::take(&mut source, MAX_INDEX), &mut target).map_err(failed)?;
+        target.set_times(std::fs::FileTimes::new().set_modified(meta.modified().map_err(failed)?)).map_err(temporary)?;
+        Ok(copied)
+    };
+    let index = repository.git_dir.join("index");
+    match index.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    copy(&index, &shadow.join("index"))?;
+    for entry in std::fs::read_dir(&repository.git_dir).map_err(failed)?.flatten() {
+        let name = entry.file_name();
+        if let Some(id) = name.as_bytes().strip_prefix(b"sharedindex.")
+            && ObjectId::parse(id).is_some()
+        {
+            copy(&entry.path(), &shadow.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn no_commit() -> Error {
+    Error::new(Code::WorktreeError, "read HEAD: there is no commit yet").with_hint("commit something first: `git add -A && git commit -m start`")
+}
+
+/// HEAD of the files backend, resolved by hand: no ref of the repository is shown to git.
+fn files_head(repository: &Repository, format: ObjectFormat) -> Result<Head> {
+    let broken = || Error::new(Code::WorktreeError, "read HEAD: it names neither a branch nor a commit").with_hint("`git fsck` says what is wrong");
+    let id = |text: &[u8]| ObjectId::parse(text.trim_ascii()).filter(|id| id.as_bytes().len() == format.id_len());
+    let mut text = read_small(&repository.git_dir.join("HEAD"), 4096).map_err(|e| broken().with_source(e))?;
+    let mut branch = None;
+    for _ in 0..5 {
+        let Some(name) = text.strip_prefix(b"ref:").map(<[u8]>::trim_ascii) else {
+            return Ok(Head { id: id(&text).ok_or_else(broken)?, branch });
+        };
+        if !name.starts_with(b"refs/") || name.split(|b| *b == b'/').any(|part| part.is_empty() || part.starts_with(b".")) || name.contains(&0) {
+            return Err(broken());
+        }
+        if branch.is_none() {
+            branch = Some(crate::display::line(name.strip_prefix(b"refs/heads/").unwrap_or(name)));
+        }
+        let loose = repository.common_dir.join(std::ffi::OsStr::from_bytes(name));
+        text = match read_small(&loose, 4096) {
+            Ok(text) => text,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidData) => {
+                packed_ref(repository, name)?.ok_or_else(no_commit)?
+            }
+            Err(e) => return Err(broken().with_source(e)),
+        };
+    }
+    Err(broken())
+}
+
+/// A reference in packed-refs: `<id> <name>` lines.
+fn packed_ref(repository: &Repository, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let text = match read_small(&repository.common_dir.join("packed-refs"), MAX_REFS) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::new(Code::WorktreeError, "read packed-refs").with_source(e)),
+    };
+    Ok(text.split(|b| *b == b'\n').find_map(|line| {
+        let at = line.iter().position(|b| *b == b' ')?;
+        (&line[at + 1..] == name).then(|| line[..at].to_vec())
+    }))
+}
+
+/// HEAD of the reftable backend: git reads the tables through links, in a shadow that has the real one's layout.
+fn reftable_head(repository: &Repository, shadow: &Path) -> Result<Head> {
+    let link = |from: PathBuf, to: PathBuf| std::os::unix::fs::symlink(from, to).map_err(temporary);
+    std::fs::write(shadow.join("HEAD"), "ref: refs/heads/.invalid\n").map_err(temporary)?;
+    if repository.git_dir == repository.common_dir {
+        link(repository.common_dir.join("reftable"), shadow.join("reftable"))?;
+    } else {
+        // A linked worktree has a table of its own for HEAD.
+        let common = shadow.join("common");
+        for sub in ["objects/info", "refs/heads"] {
+            std::fs::create_dir_all(common.join(sub)).map_err(temporary)?;
+        }
+        for file in ["config", "objects/info/alternates", "HEAD"] {
+            std::fs::copy(shadow.join(file), common.join(file)).map_err(temporary)?;
+        }
+        link(repository.common_dir.join("reftable"), common.join("reftable"))?;
+        link(repository.git_dir.join("reftable"), shadow.join("reftable"))?;
+        std::fs::write(shadow.join("commondir"), "common\n").map_err(temporary)?;
+    }
+    let git = || crate::process::git(shadow, shadow);
+    let mut command = git();
+    command.args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
+    let output = run(command, None, "read HEAD")?;
+    let id = ObjectId::parse(output.stdout.trim_ascii()).filter(|_| output.status.success()).ok_or_else(no_commit)?;
+    let mut command = git();
+    command.args(["symbolic-ref", "--quiet", "HEAD"]);
+    let output = run(command, None, "read the branch")?;
+    let name = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
+    let branch = output.status.success().then(|| crate::display::line(name.strip_prefix(b"refs/heads/").unwrap_or(name)));
+    for left in ["commondir", "reftable"] {
+        match std::fs::remove_file(shadow.join(left)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(temporary(e)),
+            _ => {}
+        }
+    }
+    Ok(Head { id, branch })
+}
+
+/// A path as `objects/info/alternates` takes it: quoted, because a name may hold a newline or begin with a hash sign.
+fn quoted(path: &Path) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', *byte]),
+            0x20..=0x7e => out.push(*byte),
+            // Writing to a vector cannot fail.
+            _ => drop(write!(out, "\\{byte:03o}")),
+        }
+    }
+    out.extend(b"\"\n");
+    out
+}
