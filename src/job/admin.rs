@@ -17,11 +17,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 pub(super) struct Session {
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: BufReader<Pin<Box<dyn AsyncRead + Send>>>,
+    answer_within: Duration,
 }
 
 impl Session {
     pub(super) fn new(exec: ExecSession) -> Self {
-        Self { input: exec.input, output: BufReader::new(exec.output) }
+        Self { input: exec.input, output: BufReader::new(exec.output), answer_within: ANSWER_WITHIN }
     }
 
     /// Sends a request and reads its answer.
@@ -43,7 +44,7 @@ impl Session {
             }
             serde_json::from_slice(&answer).map_err(|e| failed("understand an answer").with_source(e))
         };
-        match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        match tokio::time::timeout(self.answer_within, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(failed("get an answer in time")),
         }
@@ -121,9 +122,10 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_gateway_is_given_up() {
         let (mut session, _theirs) = pair();
+        session.answer_within = Duration::from_millis(20);
         assert!(session.request(&AdminRequest::Status).await.unwrap_err().message.contains("in time"));
     }
 }

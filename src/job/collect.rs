@@ -3,7 +3,7 @@
 //! What `init` sealed is believed only as far as it can be proven: the manifest by its digest in the gateway's ledger (or in this process,
 //! which sent it), each base by the manifest, the patch by applying it to the base. The rest is a claim, and is shown as one.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::download::{self, Expected, Pieces};
@@ -15,9 +15,9 @@ use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::JobAccount;
 use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
-use crate::protocol::result::{Reason, SealedResult};
+use crate::protocol::result::{Reason, Refused, SealedResult};
 use crate::protocol::{paths, paths::out};
-use crate::workspace::{Applies, Collected, Risk, SnapshotSummary};
+use crate::workspace::{Applies, Collected, LeftOut, Risk, ShownPath, SnapshotSummary};
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";
@@ -42,9 +42,8 @@ pub(super) struct Harvest {
 
 /// Looks at an ended job and collects it. One that died unsealed is sealed first.
 pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
-    let seen = match status::observe(core, id).await? {
-        Some(seen) => seen,
-        None => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
+    let Some(seen) = status::observe(core, id).await? else {
+        return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
     };
     let seen = if seen.derived.needs_seal { seal::seal_again(core, seen).await? } else { seen };
     if !seen.derived.state.is_final() {
@@ -84,7 +83,7 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     }
     let known = [account.as_ref().and_then(|account| account.manifest_sha256.clone()), core.deliveries.manifest(&labels.id)];
     let (id, root) = (labels.id.clone(), labels.root.clone());
-    let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, known, root)).await;
+    let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
     tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
     Ok(Harvest { result: assemble(&seen, opened, account), seen })
@@ -103,8 +102,8 @@ struct Opened {
 }
 
 /// Checks everything and makes the patch; blocking.
-fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: [Option<String>; 2], root: PathBuf) -> Result<Opened> {
-    let missing = |name: &str| Error::new(Code::JobFailed, format!("open the result: {name} is missing"));
+fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>; 2], root: &Path) -> Result<Opened> {
+    let missing = |name: &str| Error::new(Code::JobFailed, format!("open the result: {name} is missing")).with_hint("start a new job");
     let damaged = |name: &str, e: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(Code::JobFailed, format!("open the result: {name} is damaged"))
             .with_hint("nothing of this job can be used; start a new one")
@@ -130,7 +129,7 @@ fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: [Option<String>; 
     }
 
     let mut changes = Vec::new();
-    let mut collected = Collected { patch: None, files: Vec::new(), risk: Risk::default() };
+    let mut collected = Collected { patch: None, files: Vec::new(), risk: Risk::default(), left_out: Vec::new() };
     if let Some(piece) = out.get_mut(out::CHANGES) {
         if !sealed.seal.changes_sha256.is_empty() && piece.sha256 != sealed.seal.changes_sha256 {
             return Err(untrue("the changes are not the sealed ones"));
@@ -148,9 +147,11 @@ fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: [Option<String>; 
         let reader = manifest_piece.reader().map_err(|e| damaged(MANIFEST, e.into()))?;
         let manifest = Manifest::read(reader, ManifestCaps::default()).map_err(|e| damaged(MANIFEST, e.into()))?;
         collected = crate::workspace::collect(&manifest, &changes)?;
+        // What no patch may carry, nobody applies either.
+        changes.retain(|change| !collected.left_out.iter().any(|left| left.path == ShownPath::new(change.path.as_bytes())));
         // The tree may lie on another machine, or be gone.
         if root.is_dir() {
-            applies = match crate::workspace::applies(&root, &changes) {
+            applies = match crate::workspace::applies(root, &changes) {
                 Ok(applies) => Some(applies),
                 Err(e) => {
                     tracing::debug!(error = e.chain(), "cannot tell whether the patch applies");
@@ -204,6 +205,9 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         Some(account) if account.usage.total() > 0 || sealed.codex.usage.is_none() => (account.usage, "gateway"),
         _ => (sealed.codex.usage.unwrap_or_default(), "codex"),
     };
+    let mut refused = seal.refused.clone();
+    let refused_count = seal.refused_count.max(refused.len() as u64).saturating_add(collected.left_out.len() as u64);
+    refused.extend(collected.left_out.iter().map(as_refused));
     JobResult {
         status,
         last_message,
@@ -214,8 +218,8 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         risk: collected.risk,
         applies,
         snapshot,
-        refused: seal.refused.clone(),
-        refused_count: seal.refused_count.max(seal.refused.len() as u64),
+        refused,
+        refused_count,
         usage,
         usage_source,
         provider_error: account.and_then(|account| account.last_error).or_else(|| sealed.provider_error.clone()),
@@ -223,6 +227,13 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         manifest_verified,
         sealed: Some(sealed),
     }
+}
+
+/// What the collector left out, in the seal's form.
+fn as_refused(left: &LeftOut) -> Refused {
+    use base64::Engine as _;
+    let coded = left.path.path_base64.clone();
+    Refused { path_base64: coded.unwrap_or_else(|| base64::engine::general_purpose::STANDARD.encode(&left.path.path)), why: left.why.clone() }
 }
 
 /// A job of which nothing can be read, or that never ran: no patch, and no word about changes.

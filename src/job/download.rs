@@ -179,8 +179,13 @@ fn take(input: impl Read, size: u64) -> io::Result<Piece> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A piece as if it had been downloaded.
+    pub(in crate::job) fn piece(bytes: &[u8]) -> Piece {
+        take(bytes, bytes.len() as u64).unwrap()
+    }
 
     const EXPECTED: &[Expected] = &[Expected { name: "result.json", max: 1000, cut: false }, Expected { name: "events.jsonl", max: 1000, cut: true }];
 

@@ -150,3 +150,29 @@ fn hint(code: Code, reason: Reason, partial: bool) -> String {
     };
     if partial { format!("{advice}; the partial work is in the result's patch") } else { advice.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_read_back_and_none_is_there_twice() {
+        for code in CODES {
+            assert_eq!(code_from_text(code.as_str()), Some(code));
+        }
+        assert_eq!(code_from_text("no_such_code"), None);
+    }
+
+    #[test]
+    fn sentences_become_fragments() {
+        for (sentence, expected) in [
+            ("It met its deadline.", "it met its deadline"),
+            ("Codex failed.", "Codex failed"),
+            ("Item missing", "Item missing"),
+            (" . ", "the job failed"),
+            ("", "the job failed"),
+        ] {
+            assert_eq!(fragment(sentence), expected);
+        }
+    }
+}

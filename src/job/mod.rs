@@ -16,7 +16,6 @@ mod failure;
 mod gateway;
 mod gc;
 pub mod id;
-mod image;
 mod labels;
 mod list;
 mod log;

@@ -12,7 +12,7 @@ use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, bury, check, gateway, image, spec};
+use super::{DelegateRequest, Isolation, JobId, StartedJob, bury, check, gateway, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName};
@@ -135,7 +135,7 @@ fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inhe
 async fn find_remote(core: &Arc<Core>, isolation: Isolation) -> Result<Remote> {
     let engine = core.engine().await?;
     let (image, found, facts) =
-        tokio::join!(image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
+        tokio::join!(crate::image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
     let image = image?;
     let facts: EngineFacts = facts?;
     let isolation = spec::isolation(&core.settings, &facts, isolation)?;
@@ -223,7 +223,7 @@ impl Draft<'_> {
             version: PROTOCOL_VERSION,
             job_id: id.to_string(),
             kind: JobKind::Delegate,
-            prompt: crate::codex::prompt::delegate(&request.task, plan.subdirectory().map(|below| below.as_bytes())),
+            prompt: crate::codex::prompt::delegate(&request.task, plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes)),
             codex: CodexSettings {
                 model,
                 reasoning_effort: request.reasoning_effort.filter(|effort| !effort.trim().is_empty()).or(local.inherited.reasoning_effort),
