@@ -249,7 +249,20 @@ impl<'de> Deserialize<'de> for ByteSize {
 impl Settings {
     /// Reads the file and the environment of this process.
     pub fn load() -> Result<Self> {
-        let env: Vec<(String, String)> = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+        Self::load_with(None, &[])
+    }
+
+    /// [`Self::load`] with what command-line flags say: another file, and settings as (`table.key`, value) that go over both.
+    pub fn load_with(file: Option<&str>, flags: &[(String, String)]) -> Result<Self> {
+        let mut env = Vec::new();
+        // A flag is one more variable that is found first, so that all three have one syntax.
+        for (key, value) in flags {
+            env.push((variable_name(key)?, value.clone()));
+        }
+        if let Some(file) = file {
+            env.push(("ANCHORHOLD_CONFIG".to_owned(), file.to_owned()));
+        }
+        env.extend(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
         let path = Self::path(&env);
         let text = match &path {
             Some((path, named)) => match std::fs::read_to_string(path) {
@@ -365,7 +378,7 @@ impl ModelSettings {
                 .with_detail("field", "model.upstream")
                 .with_hint("use an https:// base URL such as https://api.openai.com/v1, or \"rehearsal\"")
         };
-        let url = reqwest::Url::parse(text).map_err(|_| fail("not a URL"))?;
+        let url = url::Url::parse(text).map_err(|_| fail("not a URL"))?;
         let loopback = match url.host_str() {
             Some(host) => host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
             None => false,
@@ -380,6 +393,18 @@ impl ModelSettings {
     }
 }
 
+/// The environment variable of a `table.key`; unknown keys are refused as they are in the file.
+fn variable_name(key: &str) -> Result<String> {
+    let known = toml::Table::try_from(Settings::default()).unwrap_or_default();
+    let found = key.split_once('.').filter(|(table, name)| known.get(*table).and_then(|t| t.get(*name)).is_some());
+    let Some((table, name)) = found else {
+        return Err(Error::new(Code::InvalidConfig, "a setting of that name does not exist")
+            .with_detail("field", key)
+            .with_hint("write --set TABLE.KEY=VALUE with a key of docs/CONFIGURATION.md, such as --set engine.runtime=runsc"));
+    };
+    Ok(format!("ANCHORHOLD_{}_{}", table.to_uppercase(), name.to_uppercase()))
+}
+
 fn parse_variable(value: &str, default: &toml::Value) -> Result<toml::Value, String> {
     Ok(match default {
         toml::Value::Integer(_) => toml::Value::Integer(value.trim().parse().map_err(|_| "not a whole number".to_owned())?),
@@ -391,3 +416,6 @@ fn parse_variable(value: &str, default: &toml::Value) -> Result<toml::Value, Str
         _ => toml::Value::String(value.to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests;

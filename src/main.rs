@@ -1,28 +1,18 @@
-//! Parse, wire, exit code. Only what is needed to build the image, until the command line is there.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
+//! Parse, wire, exit code.
+//!
+//! The parts that run inside containers are told apart before anything else is set up: PID 1 of a job must stay small, so it
+//! sees no argument parser and no runtime of the command line.
 
-use anchorhold::{config::Settings, engine::Engine, error::Error, image};
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-async fn build(force: bool) -> Result<(), Error> {
-    let settings = Settings::load()?;
-    let engine = Engine::connect(&settings.engine).await?;
-    let options = image::BuildOptions { force, ..Default::default() };
-    image::build(&engine, &settings, &options, &mut |line| println!("{line}")).await?;
-    Ok(())
-}
-
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().map(String::as_str) != Some("image") || args.get(1).map(String::as_str) != Some("build") {
-        println!("anchorhold {}", env!("CARGO_PKG_VERSION"));
-        return std::process::ExitCode::SUCCESS;
-    }
-    match build(args.iter().any(|a| a == "--force")).await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error[{}]: {}\nhint: {}", e.code, e.chain(), e.hint.unwrap_or_default());
-            std::process::ExitCode::from(e.code.exit_code())
-        }
-    }
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let rest = args.get(2..).unwrap_or_default();
+    let code = match args.get(1).and_then(|word| word.to_str()) {
+        Some("init") => anchorhold::init::run(rest),
+        Some("gateway") => anchorhold::cli::gateway(rest),
+        _ => anchorhold::cli::run(&args),
+    };
+    ExitCode::from(code)
 }

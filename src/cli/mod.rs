@@ -1,1 +1,166 @@
-//! Not built yet.
+//! The command line: one file a verb, and the only place that prints.
+//!
+//! A verb takes an [`Output`] and its arguments and gives back an exit code or an error; how either is shown is decided here, once.
+//! What it says about a job goes to standard output, progress and errors go to standard error. With `--json` standard output
+//! carries one JSON document, on errors too.
+
+mod apply;
+mod args;
+mod cancel;
+mod completions;
+mod consume;
+mod delegate;
+mod demo;
+mod diff;
+mod doctor;
+mod follow;
+mod gc;
+mod image;
+mod job_ref;
+mod jobs;
+mod logs;
+mod mcp;
+mod output;
+mod progress;
+mod render;
+mod result;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::config::Settings;
+use crate::error::{Code, Error, Result};
+use crate::job::Jobs;
+
+use args::{Cli, Command, LogFormat};
+use output::Output;
+
+/// Runs the command line and returns the exit code. `args` starts with the program's name.
+pub fn run(args: &[OsString]) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e, args),
+    };
+    let out = Output::new(cli.global.json, cli.global.quiet, cli.global.color);
+    start_log(cli.global.log_format);
+    let code = dispatch(&out, cli).unwrap_or_else(|e| out.error(&e));
+    out.finish(code)
+}
+
+/// Runs `anchorhold gateway run|admin`, which only containers call; `args` are those after `gateway`.
+pub fn gateway(args: &[OsString]) -> u8 {
+    let out = Output::new(false, false, args::ColorChoice::Never);
+    start_log(LogFormat::Text);
+    let part = match args {
+        [word] => word.to_str().unwrap_or_default(),
+        _ => "",
+    };
+    let done = match part {
+        "run" => runtime().and_then(|runtime| runtime.block_on(crate::gateway::run())),
+        "admin" => single_runtime().and_then(|runtime| runtime.block_on(crate::gateway::admin_relay())),
+        _ => Err(Error::new(Code::InvalidArguments, "the gateway has the parts `run` and `admin`")
+            .with_hint("the command line starts the gateway by itself; `anchorhold doctor` tells how it is")),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(e) => out.error(&e),
+    }
+}
+
+fn dispatch(out: &Output, cli: Cli) -> Result<u8> {
+    let settings = || Settings::load_with(cli.global.config.as_deref(), &cli.global.set);
+    // What needs no settings must work where the settings are broken.
+    let command = match cli.command {
+        Command::Completions(args) => return completions::run(out, &args),
+        Command::Doctor => return block_on(doctor::run(out, settings())),
+        other => other,
+    };
+    let settings = settings()?;
+    let jobs = Jobs::new(settings.clone());
+    match command {
+        Command::Delegate(args) => block_on(delegate::run(out, &jobs, args)),
+        Command::Jobs(args) => block_on(jobs::run(out, &jobs, &args)),
+        Command::Status(args) => block_on(status::run(out, &jobs, &args)),
+        Command::Logs(args) => block_on(logs::run(out, &jobs, &args)),
+        Command::Result(args) => block_on(result::run(out, &jobs, &args)),
+        Command::Diff(args) => block_on(diff::run(out, &jobs, &args)),
+        Command::Apply(args) => block_on(apply::run(out, &jobs, &args)),
+        Command::Cancel(args) => block_on(cancel::run(out, &jobs, &args)),
+        Command::Consume(args) => block_on(consume::run(out, &jobs, &args)),
+        Command::Demo(args) => block_on(demo::run(out, settings, &args)),
+        Command::Gc => block_on(gc::run(out, &jobs)),
+        Command::Image(args) => block_on(image::run(out, &settings, args)),
+        Command::Mcp => block_on(mcp::run(out, jobs)),
+        Command::Completions(_) | Command::Doctor => Err(Error::internal("dispatched twice")),
+    }
+}
+
+fn block_on(verb: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(verb);
+    // A read of standard input that never ends, or work that was given up, must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+/// Two workers: enough to upload while packing, and small.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|e| Error::internal("cannot start the runtime").with_source(e))
+}
+
+fn single_runtime() -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Error::internal("cannot start the runtime").with_source(e))
+}
+
+/// Logs go to standard error; `ANCHORHOLD_LOG` filters them in the syntax of tracing's `EnvFilter`.
+fn start_log(format: LogFormat) {
+    use tracing_subscriber::filter::EnvFilter;
+    let filter = EnvFilter::try_from_env("ANCHORHOLD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false);
+    // A second subscriber in one process (tests) is refused; the first one then goes on.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+/// Help and version are answers; everything else is a usage error in the form that was asked for.
+fn usage(e: &clap::Error, args: &[OsString]) -> u8 {
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let out = Output::new(json, false, args::ColorChoice::Never);
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            out.text(&e.to_string());
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !json => {
+            out.note_block(&e.to_string());
+            Code::InvalidArguments.exit_code()
+        }
+        kind => {
+            let text = e.to_string();
+            let (message, hint) = match kind {
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ("a verb is missing".to_owned(), "see `anchorhold --help`".to_owned()),
+                _ => split_usage(&text),
+            };
+            out.error(&Error::new(Code::InvalidArguments, message).with_hint(hint))
+        }
+    }
+}
+
+/// clap's text in two parts: what is wrong, and the rest (tips, usage) as advice, each on one line.
+fn split_usage(text: &str) -> (String, String) {
+    let flat = |part: &str| crate::display::line(part.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
+    let text = text.strip_prefix("error: ").unwrap_or(text).replace("For more information, try '--help'.", "");
+    match text.split_once("\n\n") {
+        Some((what, rest)) => (flat(what), flat(rest)),
+        None => (flat(&text), "see `anchorhold --help`".to_owned()),
+    }
+}

@@ -1,0 +1,77 @@
+//! `apply`: a person's verb. It checks, then applies an ended job's changes to the working tree.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::args::JobArg;
+use super::output::Output;
+use super::{delegate, job_ref, render};
+use crate::error::{Code, Error, Result};
+use crate::job::Jobs;
+use crate::workspace;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    job: JobArg,
+    /// Only say whether the changes apply
+    #[arg(long)]
+    check: bool,
+    /// Another checkout of the same repository [default: the one that the job was started for]
+    #[arg(long, short = 'C', value_name = "DIR")]
+    workspace: Option<PathBuf>,
+}
+
+pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
+    let id = job_ref::resolve(jobs, &args.job.job).await?;
+    let result = jobs.result(&id).await?;
+    if let Some(e) = render::nothing_known(&result) {
+        return Err(e);
+    }
+    let Some(patch) = &result.patch else {
+        if out.json() {
+            out.document(json!({ "job_id": id, "applied": false, "no_changes": true, "files": [] }));
+        } else {
+            out.text("no changes: there is nothing to apply");
+        }
+        return Ok(0);
+    };
+    let directory = match &args.workspace {
+        Some(named) => delegate::workspace(Some(named))?,
+        None => result.status.workspace.clone(),
+    };
+    let root = top(&directory)?;
+    let applies = workspace::applies(&root, &result.changes)?;
+    if !applies.ok {
+        let conflicts = serde_json::to_value(&applies.conflicts).unwrap_or_default();
+        let shown: Vec<String> = applies.conflicts.iter().map(|c| format!("{} ({})", c.path.path, c.why)).collect();
+        return Err(Error::new(Code::ApplyConflict, format!("the changes do not apply as the tree is now: {}", shown.join(", ")))
+            .with_hint(format!("nothing was changed; merge by hand: `anchorhold diff {id} | git apply --3way`"))
+            .with_detail("job_id", id.as_str())
+            .with_detail("conflicts", conflicts));
+    }
+    if !args.check {
+        workspace::apply(&root, &result.changes, patch)?;
+    }
+    if out.json() {
+        out.document(json!({
+            "job_id": id, "applied": !args.check, "exact": applies.exact, "root": root, "files": result.files, "risk": result.risk,
+        }));
+    } else {
+        let done = if args.check { "would change" } else { "changed" };
+        let shown = crate::display::line(root.as_os_str().as_encoded_bytes());
+        out.text(&format!("{done} in {shown}, nothing staged and nothing committed:\n{}", render::files(&result.files, out.paint())));
+        out.note(render::risk(&result.risk, out.err_paint()).trim_end());
+    }
+    Ok(0)
+}
+
+/// The top of the working tree: changes are named from there, whatever directory the job was started in.
+fn top(directory: &std::path::Path) -> Result<PathBuf> {
+    let found = directory.ancestors().find(|dir| dir.join(".git").symlink_metadata().is_ok());
+    found.map(std::path::Path::to_path_buf).ok_or_else(|| {
+        Error::new(Code::NotAGitRepo, "no working tree is there any more")
+            .with_hint("name a checkout of the same repository with --workspace, or use `anchorhold diff`")
+    })
+}

@@ -1,0 +1,24 @@
+//! `consume`: the result once, and nothing of the job is left.
+
+use super::args::JobArg;
+use super::output::Output;
+use super::{job_ref, render};
+use crate::error::Result;
+use crate::job::Jobs;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    job: JobArg,
+    /// Print the patch too; afterwards it is to be had nowhere
+    #[arg(long)]
+    diff: bool,
+}
+
+pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
+    let id = job_ref::resolve(jobs, &args.job.job).await?;
+    let result = jobs.consume(&id).await?;
+    let code = render::show_result(out, &result, args.diff, false);
+    out.note(&format!("the job {id} is removed"));
+    Ok(code)
+}

@@ -1,0 +1,148 @@
+//! `delegate`: starts a job, and by default stays until it ends.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::output::Output;
+use super::progress::Reporter;
+use super::{follow, render};
+use crate::error::{Code, Error, Result};
+use crate::job::{DelegateRequest, Isolation, Jobs};
+
+/// Longest task, in bytes; the same limit as over MCP.
+const MAX_TASK: u64 = 200_000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to do: a text, `-` to read it from standard input, or `@FILE`
+    #[arg(value_name = "TASK")]
+    task: String,
+    /// A directory in a git repository; Codex starts there [default: the current directory]
+    #[arg(long, short = 'C', value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Stay until the job ends and show its result (the default)
+    #[arg(long, conflicts_with = "detach")]
+    wait: bool,
+    /// Print the job's id and end once the job has all that it needs
+    #[arg(long, short)]
+    detach: bool,
+    /// Print the patch too
+    #[arg(long, conflicts_with = "detach")]
+    diff: bool,
+    /// Model [default: model.default_model, else Codex's own]
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+    /// Reasoning effort, such as low, medium or high
+    #[arg(long, value_name = "EFFORT")]
+    effort: Option<String>,
+    /// Time from the job's turn to its end, such as 90s, 30m or 2h [default: limits.deadline_seconds]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    deadline: Option<u64>,
+    /// Tokens, input and output together, after which the job ends; 0: no cap [default: limits.tokens]
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<u64>,
+    /// Which of your own Codex settings the job gets
+    #[arg(long, value_name = "KIND", value_parser = Isolation::VALUES, default_value = "inherit")]
+    isolation: String,
+    /// The same key with the same arguments names the same job instead of starting another
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
+    let request = DelegateRequest {
+        task: task(&args.task, std::io::stdin())?,
+        workspace_root: workspace(args.workspace.as_deref())?,
+        model: args.model,
+        reasoning_effort: args.effort,
+        isolation: Isolation::parse(&args.isolation).unwrap_or_default(),
+        deadline_seconds: args.deadline,
+        token_budget: args.max_tokens,
+        idempotency_key: args.idempotency_key,
+    };
+    if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
+}
+
+async fn detach(out: &Output, jobs: &Jobs, request: DelegateRequest) -> Result<u8> {
+    let started = jobs.start(request).await?;
+    let id = started.status.job_id.clone();
+    if !out.json() {
+        // At once: whoever reads it may already ask for the status.
+        out.text(id.as_str());
+    }
+    // Until the delivery is done this process is what feeds the job.
+    jobs.delivered(&id).await.map_err(|e| e.with_detail("job_id", id.as_str()))?;
+    if out.json() {
+        out.document(json!({ "job_id": id, "replayed": started.replayed, "job": started.status }));
+    } else {
+        out.note(&format!("follow it with `anchorhold logs -f {id}`, read the result with `anchorhold result {id}`"));
+    }
+    Ok(0)
+}
+
+async fn wait(out: &Output, jobs: &Jobs, request: DelegateRequest, with_patch: bool) -> Result<u8> {
+    let mut reporter = Reporter::new(out, false);
+    let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
+    let id = started.status.job_id;
+    let again = if started.replayed { " was there already, by its idempotency key" } else { "" };
+    reporter.note(&format!("job {id}{again}"));
+    follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
+    reporter.step("collecting");
+    let result = jobs.result(&id).await.map_err(|e| e.with_detail("job_id", id.as_str()))?;
+    drop(reporter);
+    Ok(render::show_result(out, &result, with_patch, true))
+}
+
+/// The task's text from the argument, standard input or a file.
+pub(super) fn task(argument: &str, stdin: impl std::io::Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = match argument {
+        "-" => stdin.take(MAX_TASK + 1).read_to_end(&mut bytes),
+        _ => match argument.strip_prefix('@') {
+            Some(file) => std::fs::File::open(file).and_then(|file| file.take(MAX_TASK + 1).read_to_end(&mut bytes)),
+            None => {
+                bytes.extend_from_slice(argument.as_bytes());
+                Ok(bytes.len())
+            }
+        },
+    };
+    read.map_err(|e| {
+        Error::new(Code::InvalidArguments, "the task cannot be read")
+            .with_hint("name a readable file after @; a task that itself begins with @ goes in by standard input, with -")
+            .with_source(e)
+    })?;
+    if bytes.len() as u64 > MAX_TASK {
+        return Err(Error::new(Code::InputTooLarge, format!("the task is longer than {MAX_TASK} bytes"))
+            .with_hint("put long material into a tracked file of the repository and refer to it")
+            .with_detail("limit_bytes", MAX_TASK));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(Code::InvalidArguments, "the task is not UTF-8 text").with_hint("convert it, for example with iconv"))?;
+    if text.trim().is_empty() {
+        return Err(Error::new(Code::InvalidArguments, "the task is blank").with_hint("say what is to be done"));
+    }
+    Ok(text)
+}
+
+/// An absolute path without links where there is one; whether it is fit for a job is checked by those who use it.
+pub(super) fn workspace(named: Option<&Path>) -> Result<PathBuf> {
+    let named = named.unwrap_or_else(|| Path::new("."));
+    named.canonicalize().or_else(|_| std::path::absolute(named)).map_err(|e| {
+        Error::new(Code::InvalidWorkspaceRoot, "the workspace has no absolute path").with_hint("name a directory with --workspace").with_source(e)
+    })
+}
+
+/// `90`, `90s`, `30m`, `2h`, in seconds.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (number, factor) = match text.char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        _ => (text, 1),
+    };
+    let parsed = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    parsed.ok_or_else(|| "write seconds, or a number with s, m or h".to_owned())
+}

@@ -1,0 +1,64 @@
+//! Waiting for a job, with Ctrl-C: the first one cancels the job, the second one stops waiting.
+
+use std::pin::pin;
+
+use super::progress::Reporter;
+use crate::error::{Code, Error, Result};
+use crate::job::{DelegateRequest, JobId, JobStatus, Jobs, StartedJob};
+
+/// Starts a job; a second Ctrl-C gives up. What a start that was given up leaves behind carries its labels and is swept.
+pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
+    reporter.step("taking a snapshot and creating the cell");
+    let mut starting = pin!(jobs.start(request));
+    let mut pressed = false;
+    loop {
+        tokio::select! {
+            started = &mut starting => return Ok((started?, pressed)),
+            Ok(()) = tokio::signal::ctrl_c() => {
+                if pressed {
+                    return Err(Error::new(Code::Interrupted, "interrupted before the job was started")
+                        .with_hint("`anchorhold gc` removes what may be left of it"));
+                }
+                pressed = true;
+                reporter.note("cancelling as soon as the cell exists; Ctrl-C again gives up at once");
+            }
+        }
+    }
+}
+
+/// Follows a job to its end. `cancel_now`: Ctrl-C was pressed before there was a job.
+pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, reporter: &mut Reporter<'_>) -> Result<JobStatus> {
+    let still_there = |e: Error| {
+        let hint = format!("the job goes on without this process: `anchorhold status {id}`");
+        let hint = e.hint.as_ref().map_or_else(|| hint.clone(), |first| format!("{first}\n{hint}"));
+        e.with_hint(hint).with_detail("job_id", id.as_str())
+    };
+    let (records, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    let mut on_record = |record: &crate::protocol::progress::Progress| {
+        // The receiver lives as long as this function.
+        let _ = records.send(record.clone());
+    };
+    let mut watching = pin!(jobs.watch(id, &mut on_record));
+    let mut cancelling = pin!(jobs.cancel(id));
+    let (mut pressed, mut cancelled) = (cancel_now, false);
+    loop {
+        tokio::select! {
+            biased;
+            Some(record) = arrived.recv() => reporter.record(&record),
+            ended = &mut watching => return ended.map_err(still_there),
+            done = &mut cancelling, if pressed && !cancelled => {
+                done.map_err(still_there)?;
+                cancelled = true;
+            }
+            Ok(()) = tokio::signal::ctrl_c() => {
+                if pressed {
+                    return Err(Error::new(Code::Interrupted, format!("stopped waiting for the job {id}, which is being cancelled"))
+                        .with_hint(format!("its partial work is kept: `anchorhold result {id}`"))
+                        .with_detail("job_id", id.as_str()));
+                }
+                pressed = true;
+                reporter.note("cancelling the job; its partial work is kept (Ctrl-C again stops waiting)");
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The invariants of `docs/ARCHITECTURE.md` that can be read from the sources: who may name what.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::path::{Path, PathBuf};
+
+/// A crate or path of ours, and the only places below `src/` where it may be named, with the reason.
+struct Rule {
+    name: &'static str,
+    only_in: &'static [&'static str],
+    because: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule { name: "bollard", only_in: &["engine/"], because: "one place knows the engine's API" },
+    Rule { name: "rmcp", only_in: &["mcp/"], because: "the domain knows no protocol of its callers" },
+    Rule { name: "clap", only_in: &["cli/"], because: "only the command line parses arguments" },
+    Rule { name: "clap_complete", only_in: &["cli/"], because: "only the command line parses arguments" },
+    Rule { name: "indicatif", only_in: &["cli/"], because: "only the command line shows progress" },
+    Rule { name: "tracing_subscriber", only_in: &["cli/"], because: "the library never decides where logs go" },
+    Rule { name: "hyper", only_in: &["gateway/"], because: "what holds the engine's socket parses no HTTP from a job" },
+    Rule { name: "hyper_util", only_in: &["gateway/"], because: "what holds the engine's socket parses no HTTP from a job" },
+    Rule { name: "http_body_util", only_in: &["gateway/"], because: "what holds the engine's socket parses no HTTP from a job" },
+    Rule { name: "reqwest", only_in: &["gateway/"], because: "only the gateway speaks to a model" },
+    Rule { name: "rustls", only_in: &["gateway/"], because: "only the gateway speaks to a model" },
+    Rule { name: "crate::process::git", only_in: &["workspace/", "cli/demo.rs"], because: "git runs on a user's repository in one place only" },
+    Rule { name: "crate::cli", only_in: &["main.rs"], because: "arrows point down: nothing depends on the command line" },
+    Rule { name: "crate::mcp", only_in: &["cli/mcp.rs"], because: "arrows point down: only the command line starts the server" },
+];
+
+/// Modules that reach no engine and know nothing of the host's side.
+const INSIDE: &[&str] = &["init/", "gateway/", "protocol/", "codex/"];
+
+/// What those may not name.
+const HOST_SIDE: &[&str] = &["crate::engine", "crate::job", "crate::image", "crate::cli", "crate::mcp"];
+
+struct Source {
+    /// Below `src/`, with slashes.
+    path: String,
+    /// Without comments.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &root, &mut found);
+    assert!(found.len() > 20, "the sources were not found");
+    found
+}
+
+fn walk(root: &Path, dir: &Path, found: &mut Vec<Source>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            walk(root, &path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+            found.push(Source { path: path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/"), code });
+        }
+    }
+}
+
+/// Whether `code` names the path: as a whole word, at the start of a path.
+fn names(code: &str, name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + name.len()..];
+        let starts = before.is_none_or(|c| !word(c) && c != ':' && c != '"' && c != '.');
+        let ends = after.starts_with("::") || after.starts_with(';') || name.starts_with("crate::") && !after.starts_with(word);
+        starts && ends
+    })
+}
+
+#[test]
+fn the_finder_finds() {
+    assert!(names("use bollard::Docker;", "bollard"));
+    assert!(names("let x = bollard::Docker::new();", "bollard"));
+    assert!(names("use crate::process::git;", "crate::process::git"));
+    assert!(names("crate::process::git(a, b)", "crate::process::git"));
+    assert!(!names("crate::bollard::x", "bollard"));
+    assert!(!names("mybollard::x", "bollard"));
+    assert!(!names("use crate::process::gitish;", "crate::process::git"));
+}
+
+#[test]
+fn each_dependency_is_named_in_its_place_only() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for rule in RULES {
+            let allowed = rule.only_in.iter().any(|place| source.path.starts_with(place));
+            if !allowed && names(&source.code, rule.name) {
+                broken.push(format!("src/{} names {}: {}", source.path, rule.name, rule.because));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn rules_are_about_things_that_are_used() {
+    let sources = sources();
+    for rule in RULES {
+        let place = |source: &&Source| rule.only_in.iter().any(|place| source.path.starts_with(place));
+        // `main.rs` names the library from outside.
+        let used = |source: &Source| names(&source.code, rule.name) || names(&source.code, &rule.name.replace("crate::", "anchorhold::"));
+        assert!(sources.iter().filter(place).any(used), "nothing in {:?} names {}", rule.only_in, rule.name);
+    }
+}
+
+#[test]
+fn what_runs_in_containers_reaches_no_engine() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| INSIDE.iter().any(|place| source.path.starts_with(place))) {
+        broken.extend(HOST_SIDE.iter().filter(|name| names(&source.code, name)).map(|name| format!("src/{} names {name}", source.path)));
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_library_neither_prints_nor_exits() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| !source.path.starts_with("cli/")) {
+        for call in ["println!", "print!", "eprintln!", "eprint!", "std::process::exit", "process::exit("] {
+            if source.code.contains(call) {
+                broken.push(format!("src/{} calls {call}", source.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn no_archive_is_unpacked_and_no_shell_is_called() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for call in [".unpack(", ".unpack_in(", "\"sh\", \"-c\"", "\"/bin/sh\""] {
+            if source.code.contains(call) {
+                broken.push(format!("src/{} has {call}", source.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md")).unwrap();
+    let library = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|line| line.trim_end_matches(';')) {
+        let named = map.contains(&format!("`{module}/`")) || map.contains(&format!("`{module}.rs`"));
+        assert!(named, "docs/ARCHITECTURE.md does not say what `{module}` is for");
+    }
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+#[test]
+fn every_setting_is_documented_with_its_default() {
+    let text = document("docs/CONFIGURATION.md");
+    let settings = toml::Table::try_from(anchorhold::config::Settings::default()).unwrap();
+    for (table, keys) in &settings {
+        for (key, default) in keys.as_table().unwrap() {
+            let row = format!("| `{table}.{key}` | `{default}` |");
+            assert!(text.contains(&row), "docs/CONFIGURATION.md lacks {row}");
+        }
+    }
+}
+
+#[test]
+fn every_error_code_is_documented_with_its_exit_code() {
+    let page = document("docs/CLI.md");
+    let source = document("src/error.rs");
+    let (_, texts) = source.split_once("fn as_str").unwrap();
+    let (texts, _) = texts.split_once("fn exit_code").unwrap();
+    let codes: Vec<&str> = texts.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 30, "{codes:?}");
+    for code in codes {
+        assert_eq!(page.matches(&format!("`{code}`")).count(), 1, "docs/CLI.md names {code} once, in the row of its exit code");
+    }
+}
+
+#[test]
+fn compose_makes_the_gateway_that_the_command_line_would_make() {
+    let compose = document("compose.yaml");
+    let settings = anchorhold::config::Settings::default();
+    use anchorhold::protocol::paths;
+    for line in [
+        format!("    image: {}", settings.image.name),
+        format!("    container_name: {}", settings.gateway.name),
+        format!("    entrypoint: [\"{}\", \"gateway\", \"run\"]", paths::BINARY),
+        format!("    network_mode: {}", settings.gateway.network),
+        format!("      - socket:{}", paths::SOCKET_DIR),
+        format!("      - state:{}", paths::GATEWAY_STATE),
+        format!("    name: {}-socket", settings.gateway.name),
+        format!("    name: {}-state", settings.gateway.name),
+        format!("      anchorhold.gateway: {}", settings.gateway.name),
+        format!("      anchorhold.network: {}", settings.gateway.network),
+        format!("      anchorhold.protocol: \"{}\"", anchorhold::protocol::PROTOCOL_VERSION),
+        format!("      anchorhold.version: {}", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(compose.lines().any(|there| there == line), "compose.yaml lacks {line:?}");
+    }
+}
