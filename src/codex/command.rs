@@ -1,1 +1,194 @@
-//! The exact command line (`init`).
+//! The exact command line and environment of a Codex run in a cell: a pure function, so that a test can read the whole of it.
+//!
+//! Made for Codex CLI 0.169. No configuration file is used: what the user's configuration may bring comes as checked `-c` settings. Sessions
+//! are kept (no `--ephemeral`), because a job can be continued; the files are small and lie on the job's own volume.
+
+use crate::error::{Code, Error, Result};
+use crate::protocol::paths;
+use crate::protocol::repo_path::RepoPath;
+use crate::protocol::request::CodexSettings;
+
+/// Loopback port of `init`'s forwarder; each cell has its own network namespace, so a fixed one collides with nothing of ours.
+pub const FORWARDER_PORT: u16 = 7410;
+/// Name of the one model provider, and of the variable that holds its key.
+const PROVIDER: &str = "anchorhold";
+const KEY_VARIABLE: &str = "ANCHORHOLD_KEY";
+/// Stands where a key would; the gateway drops it.
+const PLACEHOLDER_KEY: &str = "not-a-key";
+/// Where Codex writes its last message: the agent may write there.
+pub const LAST_MESSAGE: &str = "/job/home/.last_message";
+/// Longest `-c` value.
+const MAX_VALUE: usize = 4096;
+
+/// A program, its arguments, its whole environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Absolute path.
+    pub program: String,
+    /// Without the program's name. The prompt is not here: it goes to standard input.
+    pub args: Vec<String>,
+    /// Nothing else is inherited.
+    pub env: Vec<(String, String)>,
+}
+
+/// Settings that Anchorhold makes itself, and with which a job could change who is asked or what is run; by their first part.
+const RESERVED: [&str; 17] = [
+    "analytics",
+    "approval_policy",
+    "chatgpt_base_url",
+    "check_for_update_on_startup",
+    "features",
+    "hooks",
+    "mcp_servers",
+    "model",
+    "model_provider",
+    "model_providers",
+    "notify",
+    "otel",
+    "profile",
+    "profiles",
+    "projects",
+    "sandbox_mode",
+    "shell_environment_policy",
+];
+
+/// Whether a model name is well formed: `[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}`.
+pub fn is_model(name: &str) -> bool {
+    name.len() <= 100
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'/'))
+}
+
+/// The command line for a request. Errors: [`Code::InvalidModel`], [`Code::InvalidReasoningEffort`], [`Code::InvalidConfig`].
+pub fn command_line(settings: &CodexSettings, subdirectory: Option<&RepoPath>) -> Result<CommandLine> {
+    let mut args: Vec<String> = ["exec", "--json", "--ignore-user-config"].map(str::to_owned).into();
+    if settings.ignore_rules {
+        args.push("--ignore-rules".to_owned());
+    }
+    // The cell is the sandbox: Codex's own would need what the cell does not give.
+    let fixed = ["--strict-config", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "--disable", "apps"];
+    args.extend(fixed.map(str::to_owned));
+    let mut config = |key: &str, value: &str| args.extend(["-c".to_owned(), format!("{key}={value}")]);
+    // Without these two Codex waits for hosts that it cannot reach: 5 s at its exit.
+    config("analytics.enabled", "false");
+    config("check_for_update_on_startup", "false");
+    for (key, value) in &settings.config {
+        check_config(key, value)?;
+        config(key, value);
+    }
+    if !settings.config.iter().any(|(key, _)| key == "web_search") {
+        config("web_search", "\"disabled\"");
+    }
+    config("shell_environment_policy.exclude", &format!("[\"{KEY_VARIABLE}\"]"));
+    if let Some(effort) = &settings.reasoning_effort {
+        if effort.is_empty() || effort.len() > 16 || !effort.bytes().all(|b| b.is_ascii_lowercase()) {
+            return Err(Error::new(Code::InvalidReasoningEffort, "the reasoning effort is not a lower-case word"));
+        }
+        config("model_reasoning_effort", &format!("\"{effort}\""));
+    }
+    config("model_provider", PROVIDER);
+    config(
+        &format!("model_providers.{PROVIDER}"),
+        &format!("{{name=\"{PROVIDER}\",base_url=\"http://127.0.0.1:{FORWARDER_PORT}/v1\",wire_api=\"responses\",env_key=\"{KEY_VARIABLE}\"}}"),
+    );
+    if let Some(model) = &settings.model {
+        if !is_model(model) {
+            return Err(Error::new(Code::InvalidModel, "the model name is malformed"));
+        }
+        args.extend(["-m".to_owned(), model.clone()]);
+    }
+    // `init` has already gone to the subdirectory when Codex starts; a relative `-C` need not be text.
+    let _ = subdirectory;
+    args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned));
+    Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
+}
+
+fn check_config(key: &str, value: &str) -> Result<()> {
+    let parts = key.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')));
+    let first = key.split('.').next().unwrap_or_default();
+    if !parts || key.len() > 200 || RESERVED.contains(&first) {
+        return Err(Error::new(Code::InvalidConfig, "a Codex setting has a name that a job may not set"));
+    }
+    if value.len() > MAX_VALUE || value.contains(['\0', '\n', '\r']) {
+        return Err(Error::new(Code::InvalidConfig, format!("the Codex setting {key} has an impossible value")));
+    }
+    Ok(())
+}
+
+fn environment() -> Vec<(String, String)> {
+    let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", paths::CODEX_PATH);
+    [
+        ("PATH", path.as_str()),
+        ("HOME", paths::HOME),
+        ("CODEX_HOME", paths::CODEX_HOME),
+        ("USER", "agent"),
+        ("LOGNAME", "agent"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("TMPDIR", "/tmp"),
+        (KEY_VARIABLE, PLACEHOLDER_KEY),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(settings: &CodexSettings) -> String {
+        command_line(settings, None).unwrap().args.join(" ")
+    }
+
+    #[test]
+    fn the_plain_command_line_in_full() {
+        let expected = "exec --json --ignore-user-config --strict-config --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox \
+            --disable plugins --disable apps -c analytics.enabled=false -c check_for_update_on_startup=false -c web_search=\"disabled\" \
+            -c shell_environment_policy.exclude=[\"ANCHORHOLD_KEY\"] -c model_provider=anchorhold \
+            -c model_providers.anchorhold={name=\"anchorhold\",base_url=\"http://127.0.0.1:7410/v1\",wire_api=\"responses\",env_key=\"ANCHORHOLD_KEY\"} \
+            -C . -o /job/home/.last_message -";
+        assert_eq!(joined(&CodexSettings::default()), expected);
+    }
+
+    #[test]
+    fn settings_have_their_place() {
+        let settings = CodexSettings {
+            model: Some("gpt-5.5".to_owned()),
+            reasoning_effort: Some("high".to_owned()),
+            config: vec![("model_verbosity".to_owned(), "\"low\"".to_owned()), ("web_search".to_owned(), "\"cached\"".to_owned())],
+            instructions: Some("never on the command line".to_owned()),
+            ignore_rules: true,
+        };
+        let args = joined(&settings);
+        for part in [" --ignore-rules ", " -m gpt-5.5 ", " -c model_reasoning_effort=\"high\" ", " -c model_verbosity=\"low\" ", " -c web_search=\"cached\" "] {
+            assert!(args.contains(part), "{part} in {args}");
+        }
+        assert!(!args.contains("disabled\"") && !args.contains("never"));
+    }
+
+    #[test]
+    fn what_could_change_the_provider_or_run_programs_is_refused() {
+        let config = |key: &str, value: &str| {
+            command_line(&CodexSettings { config: vec![(key.to_owned(), value.to_owned())], ..CodexSettings::default() }, None).map_err(|e| e.code)
+        };
+        for key in ["model_provider", "model_providers.anchorhold.base_url", "shell_environment_policy.set", "notify", "mcp_servers.x", "", "a..b", "a b", "a=b"] {
+            assert_eq!(config(key, "1"), Err(Code::InvalidConfig), "{key}");
+        }
+        assert_eq!(config("fine", "a\nb"), Err(Code::InvalidConfig));
+        assert_eq!(config("fine", &"x".repeat(5000)), Err(Code::InvalidConfig));
+        assert!(config("fine.too", "[1]").is_ok());
+        let model = |name: &str| command_line(&CodexSettings { model: Some(name.to_owned()), ..CodexSettings::default() }, None).map_err(|e| e.code);
+        for name in ["--config=x", "", "a b", "é", &"m".repeat(101)] {
+            assert_eq!(model(name), Err(Code::InvalidModel), "{name}");
+        }
+        let effort = CodexSettings { reasoning_effort: Some("hi\"gh".to_owned()), ..CodexSettings::default() };
+        assert_eq!(command_line(&effort, None).map_err(|e| e.code), Err(Code::InvalidReasoningEffort));
+    }
+
+    #[test]
+    fn the_environment_is_fixed() {
+        let names: Vec<String> = command_line(&CodexSettings::default(), None).unwrap().env.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PATH", "HOME", "CODEX_HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "ANCHORHOLD_KEY"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The hidden parts of `anchorhold init`: short-lived children of PID 1, our own binary executed again. Heavy or risky work is done here, so
+//! that PID 1 stays small and survives whatever goes wrong.
+//!
+//! A part reads its orders as one JSON document on standard input and answers with one on standard output.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode as FileMode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::unpack;
+use super::{privileges, state};
+use crate::error::{Error, Result};
+use crate::protocol::manifest::{Manifest, ManifestCaps};
+use crate::protocol::paths;
+
+/// Longest document in either direction.
+pub const MAX_DOCUMENT: u64 = 1 << 20;
+
+/// What a part answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<T> {
+    /// It did its work.
+    Done(T),
+    /// It did not; in our words.
+    Failed(String),
+}
+
+/// Runs one part and returns the exit code.
+pub fn run<O: serde::de::DeserializeOwned, T: Serialize>(work: impl FnOnce(O) -> Result<T>) -> u8 {
+    u8::from(!answer(orders().and_then(work)))
+}
+
+/// Writes the answer; whether it was a good one and got through.
+fn answer<T: Serialize>(result: Result<T>) -> bool {
+    let answer = match result {
+        Ok(done) => Answer::Done(done),
+        Err(e) => Answer::Failed(e.chain()),
+    };
+    let written = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|text| {
+        let mut out = io::stdout().lock();
+        out.write_all(&text).and_then(|()| out.flush())
+    });
+    written.is_ok() && matches!(answer, Answer::Done(_))
+}
+
+fn orders<O: serde::de::DeserializeOwned>() -> Result<O> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(MAX_DOCUMENT).read_to_end(&mut text).map_err(|e| Error::internal("read the orders").with_source(e))?;
+    serde_json::from_slice(&text).map_err(|e| Error::internal("parse the orders").with_source(e))
+}
+
+/// Opens a directory that is one of ours.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, FileMode::empty())?)
+}
+
+/// Opens every frame that a manifest names, and checks their sizes.
+pub fn open_frames(dir: &Path, manifest_frames: &[crate::protocol::manifest::Frame]) -> Result<Vec<File>> {
+    privileges::raise_descriptor_limit();
+    let mut files = Vec::with_capacity(manifest_frames.len().min(4096));
+    for (number, frame) in manifest_frames.iter().enumerate() {
+        let open = || -> io::Result<File> {
+            let file = File::open(dir.join(format!("{number:05}.zst")))?;
+            if file.metadata()?.len() != frame.compressed {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not of the size that the manifest says"));
+            }
+            Ok(file)
+        };
+        files.push(open().map_err(|e| Error::internal(format!("open frame {number}")).with_source(e))?);
+    }
+    Ok(files)
+}
+
+/// Where the pieces of a job lie; the fixed paths in a cell, others in a trial.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Places {
+    /// The agent's tree.
+    pub workspace: std::path::PathBuf,
+    /// `facts/manifest`.
+    pub manifest: std::path::PathBuf,
+    /// The frames' directory.
+    pub frames: std::path::PathBuf,
+    /// The stat table.
+    pub table: std::path::PathBuf,
+    /// Where results go.
+    pub out: std::path::PathBuf,
+}
+
+impl Places {
+    /// In a cell.
+    pub fn cell() -> Self {
+        Self {
+            workspace: paths::WORKSPACE.into(),
+            manifest: paths::MANIFEST.into(),
+            frames: paths::FRAMES.into(),
+            table: Path::new(paths::JOB_STATE).join("table"),
+            out: paths::JOB_OUT.into(),
+        }
+    }
+}
+
+/// Orders for the unpacking part.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnpackOrders {
+    /// Where.
+    pub places: Places,
+    /// How.
+    pub options: unpack::Options,
+}
+
+/// What an unpacked tree is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct UnpackAnswer {
+    /// Entries made.
+    pub entries: u64,
+    /// Bytes on disk, those of packs still to be written included.
+    pub disk_bytes: u64,
+}
+
+/// `init unpack`: opens as root what the agent may not see, becomes the agent, then unpacks. It answers when the tree is complete and may go on
+/// packing blobs after that; whoever waits for it waits for the answer.
+pub fn run_unpack() -> u8 {
+    let work = |orders: UnpackOrders| -> Result<_> {
+        let UnpackOrders { places, options } = orders;
+        let failed = |what: &'static str| move |e: io::Error| Error::internal(what).with_source(e);
+        let document = File::open(&places.manifest).map_err(failed("open the manifest"))?;
+        let manifest = Manifest::read(document, ManifestCaps::default()).map_err(failed("read the manifest"))?;
+        let frames = open_frames(&places.frames, &manifest.frames)?;
+        let table = File::create(&places.table).map_err(failed("make the stat table"))?;
+        let workspace = open_root(&places.workspace).map_err(failed("open the workspace"))?;
+        if rustix::process::geteuid().is_root() {
+            privileges::become_agent(options.agent_uid)?;
+        }
+        let unpacked = unpack::unpack(&workspace, &manifest, &frames, &options).map_err(failed("unpack the workspace"))?;
+        state::write_table(table, &unpacked.stamps).map_err(failed("write the stat table"))?;
+        let answer = UnpackAnswer { entries: unpacked.stamps.len() as u64, disk_bytes: unpacked.disk_bytes };
+        Ok((answer, unpacked.later, manifest, frames, options.workers))
+    };
+    match orders().and_then(work) {
+        Ok((done, later, manifest, frames, workers)) => {
+            if !answer(Ok(done)) {
+                return 1;
+            }
+            let Some(later) = later else { return 0 };
+            // The reader sees the end of the answer only when the last writer has closed it.
+            let closed = File::options().write(true).open("/dev/null").map_err(io::Error::from).and_then(|null| Ok(rustix::stdio::dup2_stdout(null)?));
+            u8::from(closed.and_then(|()| later.pack_blobs(&manifest, &frames, workers)).is_err())
+        }
+        Err(e) => u8::from(!answer::<()>(Err(e))),
+    }
+}
