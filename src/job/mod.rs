@@ -1,5 +1,6 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
 
+mod failure;
 pub mod id;
 pub mod model;
 pub mod readiness;

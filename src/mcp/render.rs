@@ -241,10 +241,8 @@ fn facts(result: &JobResult, patch: &Patch<'_>, most: usize) -> Map<String, Valu
 
 fn describe(result: &JobResult, patch: &Patch<'_>, meta: &mut Meta) {
     meta.job(&result.status);
-    for (key, from) in [("isolation", "codex_settings"), ("reasoning_effort", "reasoning_effort"), ("codex_version", "codex_version")] {
-        if let Some(Value::String(word)) = result.status.isolation.get(from) {
-            meta.set(key, one_line(word, 128));
-        }
+    if let Some(Value::String(word)) = result.status.isolation.get("requested") {
+        meta.set("isolation", one_line(word, 128));
     }
     if let Some(sealed) = &result.sealed {
         meta.set("elapsed_ms", sealed.timings.run_ms);
