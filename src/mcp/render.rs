@@ -228,7 +228,7 @@ fn facts(result: &JobResult, patch: &Patch<'_>, most: usize) -> Map<String, Valu
     value.insert("risk".into(), tidy(&result.risk, most));
     value.insert("risk_count".into(), json!(risks(&result.risk).iter().map(|(_, count)| count).sum::<usize>()));
     value.insert("applies".into(), tidy(&result.applies, most));
-    value.insert("snapshot".into(), tidy(&result.snapshot, most.min(20).max(most / 2)));
+    value.insert("snapshot".into(), tidy(&result.snapshot, most));
     value.insert("refused".into(), tidy(&result.refused, most));
     value.insert("refused_count".into(), json!(result.refused_count));
     value.insert("isolation".into(), bounded(&result.status.isolation));
