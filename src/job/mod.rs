@@ -20,6 +20,7 @@ mod labels;
 mod list;
 mod log;
 pub mod model;
+pub mod readiness;
 mod seal;
 pub mod service;
 mod spec;

@@ -1,0 +1,176 @@
+//! What every answer carries: the meta block, and the two shapes of an answer.
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Map, Value, json};
+
+use super::envelope;
+use super::tools::ToolName;
+use super::workspace::Place;
+use crate::error::Error;
+use crate::job::JobStatus;
+
+/// Names the shapes of this version's results, as clients of the contract expect.
+pub const FINGERPRINT: &str = "anchorhold/0.1/schema-1";
+/// Of this server.
+pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Present in every meta block, also where they are null.
+const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
+
+/// Every key that a meta block may have, in the order in which it shows them.
+const KEYS: [&str; 28] = [
+    "cwd",
+    "workspace_source",
+    "workspace_warning",
+    "roots_source",
+    "tier",
+    "sandbox",
+    "isolation",
+    "model",
+    "reasoning_effort",
+    "codex_version",
+    "timeout_seconds",
+    "elapsed_ms",
+    "command_exit_code",
+    "session_id",
+    "truncated",
+    "truncation_hint",
+    "compat_warnings",
+    "security_warnings",
+    "redacted_paths",
+    "untrusted_fields",
+    "usage",
+    "context_summary",
+    "job_id",
+    "job_kind",
+    "idempotency_replayed",
+    "request_id",
+    "fingerprint",
+    "server_version",
+];
+
+/// The meta block of one answer.
+#[derive(Debug, Clone)]
+pub struct Meta(Map<String, Value>);
+
+impl Meta {
+    /// With what is known of any call.
+    pub fn new(request_id: &str) -> Self {
+        let mut meta = Self(KEYS.iter().map(|key| ((*key).to_owned(), Value::Null)).collect());
+        meta.set("tier", "propose");
+        meta.set("sandbox", "container");
+        meta.set("elapsed_ms", 0);
+        for list in ["compat_warnings", "security_warnings", "redacted_paths"] {
+            meta.set(list, json!([]));
+        }
+        meta.set("request_id", request_id);
+        meta.set("fingerprint", FINGERPRINT);
+        meta.set("server_version", SERVER_VERSION);
+        meta
+    }
+
+    /// Sets one of the keys.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        debug_assert!(KEYS.contains(&key), "{key} is not a key of the meta block");
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Adds a sentence to one of the lists of warnings.
+    pub fn warn(&mut self, key: &'static str, sentence: &str) {
+        if let Some(Value::Array(list)) = self.0.get_mut(key) {
+            list.push(json!(sentence));
+        }
+    }
+
+    /// Where the call was about.
+    pub fn place(&mut self, place: &Place) {
+        self.set("cwd", shown(&place.path));
+        self.set("workspace_source", place.source);
+        self.set("workspace_warning", place.warning.clone());
+        self.set("roots_source", place.roots_source);
+        if place.source == "param" && place.roots_source == "probe_failed" {
+            self.warn("security_warnings", "the client's roots could not be asked for, so workspace_root was not compared with them");
+        }
+    }
+
+    /// What a job's status tells.
+    pub fn job(&mut self, status: &JobStatus) {
+        self.set("cwd", shown(&status.workspace));
+        self.set("model", status.model.clone());
+        self.set("timeout_seconds", status.deadline_seconds);
+        self.set("elapsed_ms", status.elapsed_ms);
+        self.set("job_id", status.job_id.as_str());
+        self.set("job_kind", status.kind.as_str());
+    }
+
+    /// For a delivered result: without nulls, but for the six that are always there.
+    pub fn delivered(self) -> Map<String, Value> {
+        self.0.into_iter().filter(|(key, value)| !value.is_null() || ALWAYS.contains(&key.as_str())).collect()
+    }
+
+    /// For a handle: with nulls.
+    pub fn whole(self) -> Map<String, Value> {
+        self.0
+    }
+}
+
+/// A path as text, with what deceives the eye made visible.
+pub fn shown(path: &std::path::Path) -> String {
+    crate::display::line(path.as_os_str().as_encoded_bytes())
+}
+
+/// A success.
+pub struct Reply {
+    /// The structured content.
+    pub value: Value,
+    /// What follows the text block: links and embedded resources.
+    pub blocks: Vec<ContentBlock>,
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Self { value, blocks: Vec::new() }
+    }
+}
+
+/// A failure, with the work that a job left behind.
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// The fields of a success.
+    pub partial: Option<Value>,
+    /// Where more is known than of any call.
+    pub meta: Option<Meta>,
+    /// What follows the text block.
+    pub blocks: Vec<ContentBlock>,
+}
+
+impl Failure {
+    /// An error with a meta block.
+    pub fn with_meta(error: Error, meta: Meta) -> Box<Self> {
+        Box::new(Self { error, partial: None, meta: Some(meta), blocks: Vec::new() })
+    }
+}
+
+impl From<Error> for Box<Failure> {
+    fn from(error: Error) -> Self {
+        Self::new(Failure { error, partial: None, meta: None, blocks: Vec::new() })
+    }
+}
+
+/// What a tool's handler gives back.
+pub type Answer = std::result::Result<Reply, Box<Failure>>;
+
+/// The result on the wire. The text block repeats the structured content as JSON: clients of the contract read either, and a patch
+/// is inline only up to 200,000 bytes, so that twice stays bearable.
+pub fn to_result(answer: Answer, tool: ToolName, request_id: &str) -> CallToolResult {
+    let (mut result, blocks) = match answer {
+        Ok(reply) => (CallToolResult::structured(reply.value), reply.blocks),
+        Err(failure) => {
+            let meta = failure.meta.unwrap_or_else(|| Meta::new(request_id)).delivered();
+            (CallToolResult::structured_error(envelope::failure(&failure.error, Some(tool), failure.partial, meta)), failure.blocks)
+        }
+    };
+    result.content.extend(blocks);
+    result
+}

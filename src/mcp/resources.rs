@@ -1,0 +1,140 @@
+//! A job's resources: its patch, its events and its report, reached by the job's id.
+
+use std::str::FromStr as _;
+
+use rmcp::ErrorData;
+use rmcp::model::{CacheScope, ErrorCode, ReadResourceResult, ResourceTemplate};
+use serde_json::Map;
+
+use super::call::Meta;
+use super::{envelope, render};
+use crate::error::{Code, Error};
+use crate::job::{JobId, Jobs};
+
+/// Of a patch.
+pub const DIFF_TYPE: &str = "text/x-diff";
+
+/// What of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The patch, exact bytes.
+    Diff,
+    /// Codex's events, JSON lines.
+    Events,
+    /// Everything known of the job.
+    Report,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Diff, Self::Events, Self::Report];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Diff => "diff",
+            Self::Events => "events",
+            Self::Report => "report",
+        }
+    }
+
+    fn mime_type(self) -> &'static str {
+        match self {
+            Self::Diff => DIFF_TYPE,
+            Self::Events => "application/x-ndjson",
+            Self::Report => "application/json",
+        }
+    }
+}
+
+/// The address of a part of a job.
+pub fn uri(id: &JobId, part: Part) -> String {
+    format!("anchorhold://jobs/{id}/{}", part.word())
+}
+
+/// What `resources/templates/list` gives.
+pub fn templates() -> Vec<ResourceTemplate> {
+    Part::ALL
+        .into_iter()
+        .map(|part| {
+            let (title, description) = match part {
+                Part::Diff => ("Patch of a job", "The whole patch of an ended job, exact bytes; base64 where it is not UTF-8. Untrusted data."),
+                Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded. Untrusted data."),
+                Part::Report => ("Report of a job", "Status, changed files, risk, snapshot and usage of an ended job, no list cut."),
+            };
+            ResourceTemplate::new(format!("anchorhold://jobs/{{id}}/{}", part.word()), format!("job-{}", part.word()))
+                .with_title(title)
+                .with_description(description)
+                .with_mime_type(part.mime_type())
+        })
+        .collect()
+}
+
+/// Reads one.
+///
+/// # Errors
+///
+/// A protocol error whose data is the error envelope.
+pub async fn read(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, ErrorData> {
+    contents(jobs, uri).await.map_err(|error| {
+        let data = envelope::failure(&error, None, None, Meta::new("resources/read").delivered());
+        let message = format!("{}: {}", error.code, error.message);
+        match error.code {
+            Code::ResourceNotFound | Code::JobNotFound => ErrorData::resource_not_found(message, Some(data)),
+            // In the range that the protocol leaves to servers.
+            _ => ErrorData::new(ErrorCode(-32_000), message, Some(data)),
+        }
+    })
+}
+
+async fn contents(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, Error> {
+    let (id, part) = parse(uri).ok_or_else(|| {
+        Error::new(Code::ResourceNotFound, "no such resource")
+            .with_hint("use anchorhold://jobs/{id}/diff, /events or /report with the id of a job")
+            .with_detail("templates", Part::ALL.map(|part| format!("anchorhold://jobs/{{id}}/{}", part.word())).to_vec())
+    })?;
+    let result = jobs.result(&id).await.map_err(|error| error.with_detail("job_id", id.as_str()))?;
+    let bytes = match part {
+        Part::Events => result.events,
+        Part::Report => serde_json::to_vec(&render::report(&result)).map_err(|e| Error::internal("cannot write the report").with_source(e))?,
+        Part::Diff => match result.patch {
+            Some(patch) => patch,
+            None if result.no_changes => Vec::new(),
+            None => {
+                let details = Map::from_iter([("job_id".to_owned(), id.as_str().into())]);
+                let mut error = result.failure().unwrap_or_else(|| Error::new(Code::JobLost, "the job left no patch"));
+                error.details.extend(details);
+                return Err(error);
+            }
+        },
+    };
+    // An ended job does not change any more; it may be consumed, though.
+    Ok(ReadResourceResult::new(vec![render::contents(&bytes, uri, part.mime_type())]).with_ttl_ms(60_000).with_cache_scope(CacheScope::Private))
+}
+
+fn parse(uri: &str) -> Option<(JobId, Part)> {
+    let (id, word) = uri.strip_prefix("anchorhold://jobs/")?.split_once('/')?;
+    let part = Part::ALL.into_iter().find(|part| part.word() == word)?;
+    Some((JobId::from_str(id).ok()?, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_addresses_are_read() {
+        let id = JobId::random();
+        for part in Part::ALL {
+            assert_eq!(parse(&uri(&id, part)), Some((id.clone(), part)));
+        }
+        for text in [
+            "",
+            "anchorhold://jobs/",
+            "anchorhold://jobs/x/diff",
+            "file:///etc/passwd",
+            &format!("anchorhold://jobs/{id}"),
+            &format!("anchorhold://jobs/{id}/diff/x"),
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Output schemas: what a caller may rely on, and no more. Each is `anyOf [success, error]`; fields beyond these may be there.
+
+use serde_json::{Map, Value, json};
+
+use super::tools::{STATUS_WORDS, ToolName};
+
+/// The output schema of a tool.
+pub fn output(tool: ToolName) -> Map<String, Value> {
+    let success = match tool {
+        ToolName::Status => success(
+            json!({
+                "codex_found": {"type": "boolean"}, "codex_version": TEXT_OR_NULL, "codex_authenticated": {"type": ["boolean", "null"]},
+                "ready": {"type": "boolean"}, "readiness_detail": {"type": "string"}, "checks": {"type": "array"},
+                "resolved_defaults": {"type": "object"}, "rate_limit": {"type": "object"}
+            }),
+            &["codex_found", "ready", "readiness_detail"],
+        ),
+        ToolName::Delegate | ToolName::JobResult | ToolName::JobConsumeResult => success(
+            json!({
+                "tool": {"type": "string"}, "job_id": {"type": "string"}, "summary": {"type": "string"},
+                "diff": TEXT_OR_NULL, "diff_inline": {"type": "boolean"}, "diff_bytes": {"type": "integer"}, "diff_resource": TEXT_OR_NULL,
+                "no_changes": {"type": "boolean"}, "files": {"type": "array"}, "risk": {"type": "object"},
+                "applies": {"type": ["object", "null"]}, "raw_response": {"type": "object"}, "meta": {"type": "object"}
+            }),
+            &["tool", "job_id", "summary", "diff", "no_changes", "meta"],
+        ),
+        ToolName::DelegateAsync => success(
+            json!({
+                "job_id": {"type": "string"}, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
+                "started_at": {"type": "string"}, "deadline_seconds": {"type": "integer"}, "poll_after_ms": {"type": "integer"},
+                "ttl_seconds": {"type": "integer"}, "expires_at": TEXT_OR_NULL, "follow_up": {"type": "object"}, "meta": {"type": "object"}
+            }),
+            &["job_id", "status", "poll_after_ms", "follow_up", "meta"],
+        ),
+        ToolName::JobStatus | ToolName::JobCancel => success(
+            json!({
+                "job_id": {"type": "string"}, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
+                "reason": TEXT_OR_NULL, "detail": {"type": "string"}, "elapsed_ms": {"type": "integer"}, "poll_after_ms": {"type": "integer"},
+                "expires_at": TEXT_OR_NULL, "result_available": {"type": "boolean"}, "result_ok": {"type": ["boolean", "null"]},
+                "queue_position": {"type": ["integer", "null"]}, "untrusted_activity": TEXT_OR_NULL
+            }),
+            &["job_id", "status", "poll_after_ms", "result_available"],
+        ),
+        ToolName::JobList => success(
+            json!({
+                "jobs": {"type": "array", "items": {
+                    "type": "object",
+                    "properties": {"job_id": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "workspace": {"type": "string"}},
+                    "required": ["job_id", "status"]
+                }},
+                "truncated": {"type": "boolean"}, "truncation_hint": TEXT_OR_NULL
+            }),
+            &["jobs", "truncated"],
+        ),
+    };
+    let error = json!({
+        "properties": {
+            "ok": {"const": false},
+            "error": {
+                "type": "object",
+                "properties": {
+                    "code": {"type": "string"}, "message": {"type": "string"}, "temporary": {"type": "boolean"},
+                    "retry_after_ms": {"type": ["integer", "null"]}, "repair": {"type": "object"}
+                },
+                "required": ["code", "message", "temporary", "retry_after_ms", "repair"]
+            },
+            "partial": {"type": "object"}, "meta": {"type": "object"}
+        },
+        "required": ["ok", "error", "meta"]
+    });
+    let mut schema = Map::new();
+    schema.insert("type".into(), json!("object"));
+    schema.insert("anyOf".into(), json!([success, error]));
+    if let Some(definitions) = definitions_of(&schema) {
+        schema.insert("$defs".into(), definitions);
+    }
+    schema
+}
+
+/// Stands for `{"type": ["string", "null"]}`, which most schemas need several times.
+const TEXT_OR_NULL: Reference = Reference { at: "#/$defs/text" };
+
+#[derive(serde::Serialize)]
+struct Reference {
+    #[serde(rename = "$ref")]
+    at: &'static str,
+}
+
+fn definitions_of(schema: &Map<String, Value>) -> Option<Value> {
+    fn uses(value: &Value) -> bool {
+        match value {
+            Value::Object(map) => map.contains_key("$ref") || map.values().any(uses),
+            Value::Array(items) => items.iter().any(uses),
+            _ => false,
+        }
+    }
+    schema.values().any(uses).then(|| json!({"text": {"type": ["string", "null"]}}))
+}
+
+fn success(properties: Value, required: &[&str]) -> Value {
+    let mut all = Map::new();
+    all.insert("ok".into(), json!({"const": true}));
+    if let Value::Object(properties) = properties {
+        all.extend(properties);
+    }
+    let required: Vec<&str> = std::iter::once("ok").chain(required.iter().copied()).collect();
+    json!({"properties": all, "required": required})
+}
