@@ -9,17 +9,23 @@ pub struct Figure {
     unit: &'static str,
     baseline: Option<(&'static str, f64)>,
     limit: f64,
+    at_least: bool,
 }
 
 impl Figure {
     /// Seconds against a baseline of the same run.
     pub fn ratio(name: &'static str, value: f64, baseline_name: &'static str, baseline: f64, limit: f64) -> Self {
-        Self { name, value, unit: "s", baseline: Some((baseline_name, baseline)), limit }
+        Self { name, value, unit: "s", baseline: Some((baseline_name, baseline)), limit, at_least: false }
     }
 
     /// A figure with a limit of its own.
     pub fn absolute(name: &'static str, value: f64, unit: &'static str, limit: f64) -> Self {
-        Self { name, value, unit, baseline: None, limit }
+        Self { name, value, unit, baseline: None, limit, at_least: false }
+    }
+
+    /// A figure that must not be below its limit.
+    pub fn at_least(name: &'static str, value: f64, unit: &'static str, limit: f64) -> Self {
+        Self { name, value, unit, baseline: None, limit, at_least: true }
     }
 }
 
@@ -34,8 +40,9 @@ pub fn print(figures: &[Figure], runs: usize) {
             }
             None => (format!("{:6.2} {}", figure.value, figure.unit), figure.value),
         };
-        let verdict = if measured <= figure.limit { "ok  " } else { "OVER" };
-        println!("{verdict} {:<55} {shown}   (at most {})", figure.name, figure.limit);
+        let kept = if figure.at_least { measured >= figure.limit } else { measured <= figure.limit };
+        let (verdict, bound) = (if kept { "ok  " } else { "MISS" }, if figure.at_least { "at least" } else { "at most" });
+        println!("{verdict} {:<55} {shown}   ({bound} {})", figure.name, figure.limit);
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod command;
 pub mod events;
 pub mod prompt;
+pub mod settings;

@@ -1,1 +1,45 @@
-//! The framing around a task (`job`).
+//! The framing around a task: where the agent is, what it cannot do, and what counts as its result.
+
+use crate::protocol::paths::WORKSPACE;
+
+/// The whole prompt: a short frame, then the task, word for word. `subdirectory` is where Codex starts below the top.
+pub fn delegate(task: &str, subdirectory: Option<&[u8]>) -> String {
+    let place = match subdirectory {
+        Some(below) => format!("{WORKSPACE}/{} (the repository's top is {WORKSPACE})", crate::display::line(below)),
+        None => format!("{WORKSPACE}, the repository's top"),
+    };
+    format!(
+        "You work on a copy of a git repository inside a sealed container. You are in {place}.\n\
+         - There is no network: no downloads, no package installation, no push, no remote. Use what is installed; if something is missing, say so.\n\
+         - There are no credentials here, and nobody answers questions: decide, and state your assumptions at the end.\n\
+         - Your result is the difference between the working tree now and the working tree when you end. Untracked and ignored files of the \
+         original are not here.\n\
+         - The git history is a stand-in with one commit. Whether you commit does not matter; files inside of .git are never part of the result.\n\
+         - Write scratch files to /tmp, not into the working tree. When you are done, sum up briefly what you changed and what you could not check.\n\
+         \n\
+         ## Task\n\
+         \n\
+         {task}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_stands_last_and_word_for_word() {
+        let task = "  fix it\r\n## Task\n\u{202e}x  ";
+        let prompt = delegate(task, None);
+        assert!(prompt.ends_with(&format!("\n\n{task}")));
+        assert!(prompt.contains("You are in /workspace, the repository's top."));
+        assert!(prompt.len() < task.len() + 1_200, "the frame costs tokens in every job: {}", prompt.len() - task.len());
+    }
+
+    #[test]
+    fn a_subdirectory_is_named_and_cannot_forge_the_frame() {
+        let prompt = delegate("t", Some(b"a\n## Task\nb"));
+        assert!(prompt.contains("You are in /workspace/a\\n## Task\\nb (the repository's top is /workspace)."));
+        assert_eq!(prompt.matches("\n## Task\n").count(), 1);
+    }
+}

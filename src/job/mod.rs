@@ -1,9 +1,34 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
+//!
+//! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
+//! [`start`] and [`deliver`] make a job, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
+mod admin;
+mod bury;
+mod check;
+mod collect;
+mod consume;
+mod deliver;
+mod deliveries;
+mod download;
+mod failure;
+mod gateway;
+mod gc;
 pub mod id;
+mod labels;
+mod list;
+mod log;
 pub mod model;
 pub mod readiness;
+mod seal;
 pub mod service;
+mod spec;
+mod start;
+mod state;
+mod status;
+mod time;
+mod watch;
 
 pub use id::JobId;
 pub use model::*;

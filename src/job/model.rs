@@ -234,26 +234,6 @@ pub struct JobResult {
     pub manifest_verified: bool,
 }
 
-impl JobResult {
-    /// The error that a bad end is; `None` for a completed job.
-    pub fn failure(&self) -> Option<crate::error::Error> {
-        use crate::error::{Code, Error};
-        let code = match self.status.reason? {
-            Reason::Completed => return None,
-            Reason::Failed => Code::JobFailed,
-            Reason::Cancelled => Code::JobCancelled,
-            Reason::Deadline => Code::Timeout,
-            Reason::TokenBudget => Code::TokenBudget,
-            Reason::Memory => Code::OutOfMemory,
-            Reason::Disk => Code::OutOfDisk,
-            Reason::ProviderUnreachable => Code::ProviderUnreachable,
-            Reason::Interrupted => Code::Interrupted,
-            Reason::Lost => Code::JobLost,
-        };
-        Some(Error::new(code, self.status.detail.clone()))
-    }
-}
-
 /// One row of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {

@@ -1,79 +1,244 @@
 //! The domain's entry: [`Jobs`].
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::deliveries::Deliveries;
+use super::gateway::Gateway;
+use super::status::{self, Observed};
 use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, ListFilter, StartedJob};
+use super::{collect, consume, gc, list, log, seal, spec, start, watch};
 use crate::config::Settings;
+use crate::engine::{ContainerRef, Engine, EngineFacts};
 use crate::error::{Error, Result};
 use crate::protocol::progress::Progress;
+
+/// At most one opportunistic sweep a process in this time.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A sweep after a start waits until the start itself is through.
+const SWEEP_LATER: Duration = Duration::from_secs(5);
+/// What a process that is about to end still gives a sweep.
+const SWEEP_GRACE: Duration = Duration::from_millis(300);
 
 /// Starts, watches, collects and removes jobs. Cheap to make: the engine is first asked when a call needs it.
 #[derive(Clone)]
 pub struct Jobs {
-    settings: Arc<Settings>,
+    core: Arc<Core>,
+}
+
+/// What one process keeps: connections, its own deliveries and tasks. No state of a job.
+pub(super) struct Core {
+    pub settings: Settings,
+    pub gateway: Gateway,
+    pub deliveries: Deliveries,
+    /// Deliveries and what else must be awaited before the process ends.
+    pub tasks: TaskTracker,
+    engine: OnceCell<Engine>,
+    engine_facts: OnceCell<EngineFacts>,
+    sweeps: TaskTracker,
+    closing: CancellationToken,
+    last_sweep: Mutex<Option<Instant>>,
+    seals: Mutex<HashMap<JobId, Seals>>,
+}
+
+#[derive(Default)]
+struct Seals {
+    failed: u32,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// When an opportunistic sweep may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sweep {
+    /// Beside what the caller does.
+    Now,
+    /// When the caller's work is likely through.
+    Later,
+}
+
+impl Core {
+    /// The engine; connected on first use. A failure is not kept.
+    pub(super) async fn engine(&self) -> Result<Engine> {
+        self.engine.get_or_try_init(|| Engine::connect(&self.settings.engine)).await.cloned()
+    }
+
+    /// What the engine says about itself, asked once.
+    pub(super) async fn engine_facts(&self, engine: &Engine) -> Result<EngineFacts> {
+        self.engine_facts.get_or_try_init(|| engine.facts()).await.cloned()
+    }
+
+    /// Second starts of this job that this process has seen fail.
+    pub(super) fn seal_attempts(&self, id: &JobId) -> u32 {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner).get(id).map_or(0, |seals| seals.failed)
+    }
+
+    pub(super) fn count_seal_attempt(&self, id: &JobId) {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().failed += 1;
+    }
+
+    /// Whoever holds this lock is the one of this process that seals the job again.
+    pub(super) fn seal_turn(&self, id: &JobId) -> Arc<tokio::sync::Mutex<()>> {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().turn.clone()
+    }
+
+    /// Sweeps in the background, at most once a minute.
+    pub(super) fn sweep_soon(self: &Arc<Self>, when: Sweep) {
+        {
+            let mut last = self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| last.elapsed() < SWEEP_EVERY) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        let core = self.clone();
+        self.sweeps.spawn(async move {
+            let sweep = async {
+                if when == Sweep::Later {
+                    tokio::select! {
+                        () = tokio::time::sleep(SWEEP_LATER) => {}
+                        () = core.closing.cancelled() => return,
+                    }
+                }
+                match gc::sweep(&core).await {
+                    Ok(report) => tracing::debug!(?report, "swept"),
+                    Err(e) => tracing::debug!(error = e.chain(), "could not sweep"),
+                }
+            };
+            // Every step of a sweep may be left undone; the next one finds it.
+            let out_of_time = async {
+                core.closing.cancelled().await;
+                tokio::time::sleep(SWEEP_GRACE).await;
+            };
+            tokio::select! {
+                () = sweep => {}
+                () = out_of_time => {}
+            }
+        });
+    }
+
+    /// What whoever looks at a job does for it: seals one that died, ends one that is overdue. In the background.
+    fn attend(self: &Arc<Self>, seen: &Observed) {
+        if !seen.derived.needs_seal && !seen.derived.overdue {
+            return;
+        }
+        // One that is being sealed already needs no second hand.
+        if seen.derived.needs_seal && self.seal_turn(&seen.found.labels.id).try_lock().is_err() {
+            return;
+        }
+        let (core, seen) = (self.clone(), seen.clone());
+        self.tasks.spawn(async move {
+            let outcome = if seen.derived.overdue { seal::kill_overdue(&core, &seen).await } else { seal::seal_again(&core, seen).await.map(|_| ()) };
+            if let Err(e) = outcome {
+                tracing::warn!(error = e.chain(), "could not end a job properly");
+            }
+        });
+    }
 }
 
 impl Jobs {
     /// No connection is made here.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings) }
+        Self {
+            core: Arc::new(Core {
+                settings,
+                gateway: Gateway::default(),
+                deliveries: Deliveries::default(),
+                tasks: TaskTracker::new(),
+                engine: OnceCell::new(),
+                engine_facts: OnceCell::new(),
+                sweeps: TaskTracker::new(),
+                closing: CancellationToken::new(),
+                last_sweep: Mutex::new(None),
+                seals: Mutex::new(HashMap::new()),
+            }),
+        }
     }
 
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.core.settings
     }
 
     /// Checks, snapshots, creates the container and returns; delivery and start go on in this process.
-    pub async fn start(&self, _request: DelegateRequest) -> Result<StartedJob> {
-        Err(Error::internal("not built"))
+    ///
+    /// A caller who stops waiting does not stop it: the job is made, or the check that failed left nothing behind.
+    pub async fn start(&self, request: DelegateRequest) -> Result<StartedJob> {
+        let started = self.core.tasks.spawn(start::start(self.core.clone(), request));
+        started.await.map_err(|e| Error::internal("start the job").with_source(e))?
     }
 
     /// Waits until this process has delivered and started the job (at once, if another process started it).
-    pub async fn delivered(&self, _id: &JobId) -> Result<()> {
-        Err(Error::internal("not built"))
+    pub async fn delivered(&self, id: &JobId) -> Result<()> {
+        self.core.deliveries.wait(id).await
     }
 
     /// Where a job stands.
-    pub async fn status(&self, _id: &JobId) -> Result<JobStatus> {
-        Err(Error::internal("not built"))
+    pub async fn status(&self, id: &JobId) -> Result<JobStatus> {
+        match status::observe(&self.core, id).await? {
+            Some(seen) => {
+                self.core.attend(&seen);
+                Ok(seen.status())
+            }
+            None => Err(self.core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
+        }
     }
 
     /// Follows a job to its end: calls `on_progress` for each record of its log, returns the final status.
-    pub async fn watch(&self, _id: &JobId, _on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
-        Err(Error::internal("not built"))
+    pub async fn watch(&self, id: &JobId, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
+        watch::watch(&self.core, id, on_progress).await
     }
 
-    /// The result of an ended job; [`crate::error::Code::JobRunning`] while it runs.
-    pub async fn result(&self, _id: &JobId) -> Result<JobResult> {
-        Err(Error::internal("not built"))
+    /// The result of an ended job; [`crate::error::Code::JobRunning`] while it runs. A bad end is a result too ([`JobResult::failure`] says
+    /// which); a job whose delivery failed has none, and gives the delivery's error.
+    pub async fn result(&self, id: &JobId) -> Result<JobResult> {
+        collect::collect(&self.core, id).await.map(|harvest| harvest.result)
     }
 
-    /// The result, and nothing of the job is left. Of several callers exactly one wins.
-    pub async fn consume(&self, _id: &JobId) -> Result<JobResult> {
-        Err(Error::internal("not built"))
+    /// The result, and nothing of the job is left. Of several callers exactly one wins; for the others there is no such job.
+    pub async fn consume(&self, id: &JobId) -> Result<JobResult> {
+        // In a task: once the job is claimed, its removal goes on even when the caller goes away.
+        let (core, id) = (self.core.clone(), id.clone());
+        let consuming = self.core.tasks.spawn(async move { consume::consume(&core, &id).await });
+        consuming.await.map_err(|e| Error::internal("consume the job").with_source(e))?
     }
 
-    /// Ends a job; its partial work is sealed. Idempotent.
-    pub async fn cancel(&self, _id: &JobId) -> Result<JobStatus> {
-        Err(Error::internal("not built"))
+    /// Ends a job; its partial work is sealed. Idempotent: one that has ended is left as it is. One that has not started
+    /// yet ends as cancelled, with nothing run.
+    pub async fn cancel(&self, id: &JobId) -> Result<JobStatus> {
+        let (core, id) = (self.core.clone(), id.clone());
+        let cancelling = self.core.tasks.spawn(async move { consume::cancel(&core, &id).await });
+        cancelling.await.map_err(|e| Error::internal("cancel the job").with_source(e))?
     }
 
     /// Jobs of this instance, newest first.
-    pub async fn list(&self, _filter: &ListFilter) -> Result<Vec<JobStatus>> {
-        Err(Error::internal("not built"))
+    pub async fn list(&self, filter: &ListFilter) -> Result<Vec<JobStatus>> {
+        let jobs = list::list(&self.core, filter).await?;
+        self.core.sweep_soon(Sweep::Now);
+        Ok(jobs)
     }
 
     /// The progress records in a job's container log so far.
-    pub async fn log(&self, _id: &JobId) -> Result<Vec<Progress>> {
-        Err(Error::internal("not built"))
+    pub async fn log(&self, id: &JobId) -> Result<Vec<Progress>> {
+        let seen = status::observe(&self.core, id).await?.ok_or_else(super::id::not_found)?;
+        log::all(&self.core, &ContainerRef::Name(spec::job_name(&seen.found.labels.id)?)).await
     }
 
     /// Removes what has expired or belongs to nobody.
     pub async fn gc(&self) -> Result<GcReport> {
-        Err(Error::internal("not built"))
+        gc::sweep(&self.core).await
     }
 
-    /// Waits until every delivery of this process is done.
-    pub async fn shutdown(&self) {}
+    /// Waits until every delivery of this process is done. Nothing may be started afterwards.
+    pub async fn shutdown(&self) {
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+        self.core.closing.cancel();
+        self.core.sweeps.close();
+        self.core.sweeps.wait().await;
+    }
 }

@@ -154,7 +154,7 @@ impl Failure {
 
 impl From<Error> for Box<Failure> {
     fn from(error: Error) -> Self {
-        Box::new(Failure { error, partial: None, meta: None, blocks: Vec::new() })
+        Self::new(Failure { error, partial: None, meta: None, blocks: Vec::new() })
     }
 }
 

@@ -228,7 +228,7 @@ fn facts(result: &JobResult, patch: &Patch<'_>, most: usize) -> Map<String, Valu
     value.insert("risk".into(), tidy(&result.risk, most));
     value.insert("risk_count".into(), json!(risks(&result.risk).iter().map(|(_, count)| count).sum::<usize>()));
     value.insert("applies".into(), tidy(&result.applies, most));
-    value.insert("snapshot".into(), tidy(&result.snapshot, most.min(20).max(most / 2)));
+    value.insert("snapshot".into(), tidy(&result.snapshot, most));
     value.insert("refused".into(), tidy(&result.refused, most));
     value.insert("refused_count".into(), json!(result.refused_count));
     value.insert("isolation".into(), bounded(&result.status.isolation));
@@ -241,10 +241,8 @@ fn facts(result: &JobResult, patch: &Patch<'_>, most: usize) -> Map<String, Valu
 
 fn describe(result: &JobResult, patch: &Patch<'_>, meta: &mut Meta) {
     meta.job(&result.status);
-    for (key, from) in [("isolation", "codex_settings"), ("reasoning_effort", "reasoning_effort"), ("codex_version", "codex_version")] {
-        if let Some(Value::String(word)) = result.status.isolation.get(from) {
-            meta.set(key, one_line(word, 128));
-        }
+    if let Some(Value::String(word)) = result.status.isolation.get("requested") {
+        meta.set("isolation", one_line(word, 128));
     }
     if let Some(sealed) = &result.sealed {
         meta.set("elapsed_ms", sealed.timings.run_ms);

@@ -61,8 +61,24 @@ impl Roots {
 
 /// The path of a `file:` URI on this machine.
 fn local_path(uri: &str) -> Option<PathBuf> {
-    let url = reqwest::Url::parse(uri).ok()?;
-    (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten()
+    use std::os::unix::ffi::OsStringExt as _;
+    let rest = uri.strip_prefix("file://")?;
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    if !path.starts_with('/') {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let pair = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&pair).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    (!bytes.contains(&0)).then(|| std::ffi::OsString::from_vec(bytes).into())
 }
 
 /// A directory, and how it was chosen.
@@ -177,7 +193,11 @@ mod tests {
     #[test]
     fn only_file_uris_name_directories() {
         assert_eq!(local_path("file:///tmp/a%20b"), Some(PathBuf::from("/tmp/a b")));
-        assert_eq!(local_path("https://example.com/tmp"), None);
-        assert_eq!(local_path("/tmp"), None);
+        assert_eq!(local_path("file://localhost/tmp"), Some(PathBuf::from("/tmp")));
+        for uri in
+            ["https://example.com/tmp", "/tmp", "file://host/tmp", "file:///tmp/%0", "file:///tmp/%zz", "file:///tmp/%00", "file://localhosts/x"]
+        {
+            assert_eq!(local_path(uri), None, "{uri}");
+        }
     }
 }

@@ -6,13 +6,18 @@
 
 mod beneath;
 pub mod collect;
+mod diff;
 mod listing;
 pub mod model;
 mod pack;
 mod repo;
+mod risk;
 mod run;
+mod secrets;
 mod shadow;
 pub mod snapshot;
+mod store;
+mod working_tree;
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;

@@ -3,8 +3,12 @@
 //! The engine, the image and the Codex CLI are the real ones (`make test` sees to them). The gateway `anchorhold-test-gateway` is
 //! shared by all tests, because tests run as processes of their own; `make test` removes it when they are done.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, its helpers too")]
 
+pub mod environment;
+pub mod python;
+pub mod rehearsal;
 mod repo;
 mod tree;
 
@@ -15,6 +19,7 @@ use std::time::{Duration, Instant};
 use anchorhold::process;
 use serde_json::Value;
 
+pub use environment::{Environment, Repository};
 pub use repo::Repo;
 pub use tree::Tree;
 

@@ -1,17 +1,20 @@
 //! The server as a client sees it, as far as that needs no engine: both eras of the protocol, over an in-memory pipe.
+#![expect(deprecated, reason = "roots are deprecated, and still what clients of 2025-11-25 send")]
 
 mod protocol;
 mod results;
 
-use rmcp::model::{CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
-use rmcp::service::{RoleClient, RunningService};
-use rmcp::{ClientLifecycleMode, ClientServiceExt as _};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ListRootsResult, ProtocolVersion, Root,
+    RootsCapabilities,
+};
+use rmcp::service::{RequestContext, RoleClient, RunningService};
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::error::Result;
 use crate::job::Jobs;
 
 /// The two eras.
@@ -26,20 +29,40 @@ fn no_engine() -> Jobs {
     Jobs::new(Settings::from_parts(None, None, &env).unwrap())
 }
 
+/// A client with roots; without any it does not declare that it could have some.
+struct Client(Vec<String>);
+
+impl ClientHandler for Client {
+    fn get_info(&self) -> ClientConfig {
+        let mut capabilities = ClientCapabilities::default();
+        if !self.0.is_empty() {
+            capabilities.roots = Some(RootsCapabilities::default());
+        }
+        ClientConfig::new(capabilities, Implementation::new("test", "0"))
+    }
+
+    async fn list_roots(&self, _context: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        Ok(ListRootsResult::new(self.0.iter().map(Root::new).collect()))
+    }
+}
+
 /// A client, and the server that it talks to.
 struct Session {
-    client: RunningService<RoleClient, ClientConfig>,
-    server: JoinSet<Result<()>>,
+    client: RunningService<RoleClient, Client>,
+    server: JoinSet<crate::error::Result<()>>,
 }
 
 impl Session {
     async fn open(era: ClientLifecycleMode) -> Self {
+        Self::with_roots(era, Vec::new()).await
+    }
+
+    async fn with_roots(era: ClientLifecycleMode, roots: Vec<String>) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let (input, output) = tokio::io::split(ours);
         let mut server = JoinSet::new();
         server.spawn(super::serve(no_engine(), input, output, CancellationToken::new()));
-        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("test", "0"));
-        let client = config.serve_with_lifecycle(theirs, era).await.unwrap();
+        let client = Client(roots).serve_with_lifecycle(theirs, era).await.unwrap();
         Self { client, server }
     }
 

@@ -4,13 +4,16 @@ use rmcp::ServiceError;
 use rmcp::model::{CallToolRequestParams, ReadResourceRequestParams};
 use serde_json::{Value, json};
 
+use super::super::envelope::repair;
+use super::super::tools::{self, ToolName};
 use super::{Session, eras};
 use crate::error::Code;
-use crate::mcp::envelope::repair;
-use crate::mcp::tools::{self, ToolName};
 
-/// The contract's table of hints: read-only, destructive, idempotent, open-world.
-const HINTS: [(&str, Option<bool>, Option<bool>, Option<bool>, Option<bool>); 8] = [
+/// A tool, and its hints: read-only, destructive, idempotent, open-world.
+type Hints = (&'static str, Option<bool>, Option<bool>, Option<bool>, Option<bool>);
+
+/// The contract's table.
+const HINTS: [Hints; 8] = [
     ("codex_status", Some(true), None, None, Some(false)),
     ("codex_delegate", Some(false), Some(true), Some(false), Some(true)),
     ("codex_delegate_async", Some(false), Some(true), Some(false), Some(true)),
@@ -93,7 +96,7 @@ async fn answers_fit_their_output_schemas() {
         assert!(!fits(&schema, &schema, &json!({"ok": false, "meta": {}})));
     }
     let status = session.call("codex_status", json!({})).await;
-    let schema = Value::Object(crate::mcp::schema::output(ToolName::Status));
+    let schema = Value::Object(super::super::schema::output(ToolName::Status));
     let content = status.structured_content.unwrap();
     assert!(fits(&schema, &schema, &content));
     assert_eq!((&content["ok"], &content["ready"], &content["codex_found"]), (&json!(true), &json!(false), &json!(false)));
@@ -180,6 +183,31 @@ async fn bad_workspaces_and_tasks_have_their_own_codes() {
         }
     }
     session.close().await;
+}
+
+#[tokio::test]
+async fn a_clients_roots_bound_the_workspace_in_the_old_era_only() {
+    let top = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let root = format!("file://{}", top.path().display());
+    let arguments = json!({"task": "x", "workspace_root": other.path()});
+
+    let old = Session::with_roots(eras()[0].clone(), vec![root.clone()]).await;
+    for tool in ["codex_delegate", "codex_delegate_async"] {
+        let error = old.error(tool, arguments.clone()).await;
+        assert_eq!((&error["code"], &error["candidate_roots"]), (&json!("workspace_outside_roots"), &json!([top.path()])));
+    }
+    // Without an argument the first root is taken: the start gets as far as the directory, and names it.
+    let result = old.call("codex_delegate_async", json!({"task": "x"})).await.structured_content.unwrap();
+    let meta = &result["meta"];
+    assert_eq!((&meta["cwd"], &meta["workspace_source"], &meta["roots_source"]), (&json!(top.path()), &json!("roots"), &json!("client")));
+    old.close().await;
+
+    let new = Session::with_roots(eras()[1].clone(), vec![root]).await;
+    let result = new.call("codex_delegate_async", arguments).await.structured_content.unwrap();
+    assert_eq!((&result["meta"]["workspace_source"], &result["meta"]["roots_source"]), (&json!("param"), &json!("probe_failed")));
+    assert_eq!(result["meta"]["security_warnings"].as_array().map(Vec::len), Some(1));
+    new.close().await;
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::super::call::{Meta, to_result};
+use super::super::render::{self, Keep, MAX_INLINE_DIFF};
+use super::super::tools::ToolName;
 use crate::error::Code;
 use crate::job::{JobId, JobResult, JobState, JobStatus};
-use crate::mcp::call::{Meta, to_result};
-use crate::mcp::render::{self, Keep, MAX_INLINE_DIFF};
-use crate::mcp::tools::ToolName;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::{CodexReport, Reason, Seal, SealedResult, Timings, Usage};
 use crate::workspace::{Applies, ChangeStatus, FileChange, Risk, RiskItem, ShownPath, SnapshotSummary};
@@ -42,7 +42,7 @@ fn status(state: JobState, reason: Option<Reason>) -> JobStatus {
         dirty: false,
         model: Some("gpt-5.5".to_owned()),
         version: "0.1.0".to_owned(),
-        isolation: json!({"codex_settings": "ignore-config"}),
+        isolation: json!({"requested": "ignore-config"}),
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench prints, and stops where it cannot measure")]
 
+mod by_hand;
 mod figures;
 mod gateway;
 mod mcp;
@@ -36,7 +37,7 @@ fn main() {
         figures.extend(memory(&world));
     }
     if wanted("gateway") {
-        figures.extend(gateway::figures(runs));
+        figures.extend(gateway::figures(&world, runs));
     }
     figures::print(&figures, runs);
 }
@@ -81,13 +82,14 @@ fn tiny(world: &World, runs: usize) -> Figure {
     let repo = repository::tiny(world);
     let mut client = mcp::Client::start(world);
     client.delegate(&repo, repository::ONE_STEP);
+    let by_hand = by_hand::ByHand::new(world);
     let mut runs_true = Vec::new();
     let mut codex = Vec::new();
     let mut whole = Vec::new();
     // In turn, so that a change of the machine's mood hits all three.
     for _ in 0..runs {
         runs_true.push(timed(|| drop(world.docker(&["run", "--rm", "--network", "none", &world.image, "true"]))));
-        codex.push(world.codex_by_hand());
+        codex.push(by_hand.run(&repo));
         whole.push(timed(|| drop(client.delegate(&repo, repository::ONE_STEP))));
     }
     let baseline = figures::middle(&mut runs_true) + figures::middle(&mut codex);

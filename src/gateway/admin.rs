@@ -1,0 +1,177 @@
+//! The control socket: JSON lines from those who hold the engine.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize as _;
+
+use super::policy::well_formed_model;
+use super::registry::Registry;
+use super::secret::Secret;
+use super::store::JobRecord;
+use crate::protocol::PROTOCOL_VERSION;
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, MAX_LINE, Upstream};
+use crate::protocol::manifest::hex;
+use crate::protocol::result::Usage;
+
+/// Jobs that may be admitted at once.
+const MAX_JOBS: usize = 20_000;
+
+/// Serves one control connection until it is closed.
+pub async fn serve(stream: UnixStream, registry: Arc<Registry>, stop: CancellationToken) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut reader).take(MAX_LINE as u64);
+        let read = tokio::select! {
+            read = bounded.read_until(b'\n', &mut line) => read,
+            () = stop.cancelled() => return,
+        };
+        match read {
+            Ok(1..) if line.ends_with(b"\n") => {}
+            Ok(1..) if line.len() >= MAX_LINE => {
+                line.zeroize();
+                let _ = write(&mut writer, &error("invalid", "the line is too long")).await;
+                return;
+            }
+            _ => {
+                line.zeroize();
+                return;
+            }
+        }
+        let registry = registry.clone();
+        // Admissions reach the disk before they are answered; that is nothing for the threads that stream.
+        let response = tokio::task::spawn_blocking(move || {
+            // The parser's own message could repeat a piece of the credential.
+            let request = serde_json::from_slice::<AdminRequest>(&line).map_err(|e| format!("not a request (column {})", e.column()));
+            line.zeroize();
+            match request {
+                Ok(request) => answer(&registry, request),
+                Err(why) => error("invalid", why),
+            }
+        })
+        .await
+        .unwrap_or_else(|_| error("internal", "the request failed"));
+        if write(&mut writer, &response).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(writer: &mut tokio::net::unix::OwnedWriteHalf, response: &AdminResponse) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+fn error(code: &str, message: impl Into<String>) -> AdminResponse {
+    AdminResponse::Error { code: code.to_owned(), message: message.into() }
+}
+
+fn internal(e: &crate::error::Error) -> AdminResponse {
+    tracing::error!(error = %e.chain(), "a control request failed");
+    error("internal", e.chain())
+}
+
+fn unknown() -> AdminResponse {
+    error("unknown_job", "no such job is admitted")
+}
+
+/// Carries out one request.
+pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
+    match request {
+        AdminRequest::Status => {
+            let (running, queued, slots) = registry.slot_counts();
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            AdminResponse::Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                protocol: PROTOCOL_VERSION,
+                running: count(running),
+                queued: count(queued),
+                slots: count(slots),
+            }
+        }
+        AdminRequest::Admit(admission) => admit(registry, admission),
+        AdminRequest::RecordManifest { job_id, manifest_sha256 } => {
+            if !is_hex(&manifest_sha256, 64) {
+                return error("invalid", "manifest_sha256 is not 64 hex digits");
+            }
+            match registry.record_manifest(&job_id, &manifest_sha256) {
+                Ok(Some(true)) => AdminResponse::Ok,
+                Ok(Some(false)) => error("conflict", "another manifest is recorded for this job"),
+                Ok(None) => unknown(),
+                Err(e) => internal(&e),
+            }
+        }
+        AdminRequest::Revoke { job_id } => match registry.forget(&job_id, "revoke") {
+            // A job that is not known has no pass, which is what was asked for.
+            Ok(_) => AdminResponse::Ok,
+            Err(e) => internal(&e),
+        },
+        AdminRequest::Job { job_id } => registry.account(&job_id).map_or_else(unknown, AdminResponse::Job),
+        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
+    }
+}
+
+fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
+    let Admission { job_id, pass_sha256, upstream, credential, allowed_models, token_budget, expires_unix, max_running_jobs, instance } = admission;
+    // First of all, so that it is wiped on every path.
+    let credential = match credential.map(Secret::new) {
+        Some(None) => return error("invalid", "the credential cannot stand in a header"),
+        Some(secret) => secret,
+        None => None,
+    };
+    if !is_hex(&job_id, 32) || !is_hex(&pass_sha256, 64) {
+        return error("invalid", "job_id or pass_sha256 is not lower-case hex of the right length");
+    }
+    if allowed_models.len() > 1000 || !allowed_models.iter().all(|m| well_formed_model(m)) {
+        return error("invalid", "allowed_models holds a name that is not a model's");
+    }
+    if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
+        return error("invalid", "max_running_jobs or instance is out of range");
+    }
+    if let Upstream::Http { base_url } = &upstream {
+        // The host checked it already; a gateway does not take that on trust.
+        let settings = crate::config::ModelSettings { upstream: base_url.clone(), ..Default::default() };
+        if settings.upstream().ok().as_ref() != Some(&upstream) {
+            return error("invalid", "base_url must be https://…, or http:// on loopback, without a trailing slash");
+        }
+    }
+    if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {
+        return error("invalid", "too many jobs are admitted");
+    }
+    let mut random = [0u8; 16];
+    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).ok() != Some(random.len()) {
+        return error("internal", "the system gives no random bytes");
+    }
+    let record = JobRecord {
+        version: PROTOCOL_VERSION,
+        job_id,
+        pass_sha256,
+        upstream,
+        allowed_models,
+        token_budget,
+        expires_unix,
+        instance,
+        manifest_sha256: None,
+        cache_key: hex(&random),
+        holds_slot: false,
+        requests: 0,
+        refused: 0,
+        answers: 0,
+        usage: Usage::default(),
+        estimated_tokens: 0,
+        last_error: None,
+    };
+    match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX)) {
+        Ok(()) => AdminResponse::Ok,
+        Err(e) => internal(&e),
+    }
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,155 @@
+use serde_json::json;
+
+use super::*;
+
+const KEY: &str = "0123456789abcdef";
+
+fn verdict(value: &Value) -> Result<Value, &'static str> {
+    check(value.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).map(|a| a.request).map_err(|r| r.code)
+}
+
+/// A request as Codex sends it, in the form for a model without code mode.
+fn plain() -> Value {
+    json!({
+        "model": "gpt-5.5", "stream": true, "tool_choice": "auto", "parallel_tool_calls": true, "reasoning": {"effort": "medium"}, "store": false,
+        "include": ["reasoning.encrypted_content"], "prompt_cache_key": "thread", "text": {"verbosity": "low"},
+        "client_metadata": {"session_id": "s"},
+        "tools": [
+            {"type": "function", "name": "exec_command", "description": "", "strict": false, "parameters": {"type": "object", "properties": {"url": {}}}},
+            {"type": "custom", "name": "apply_patch", "description": "", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
+            {"type": "tool_search", "execution": "client", "description": "", "parameters": {}},
+            {"type": "namespace", "name": "multi_agent_v1", "description": "", "tools": [{"type": "function", "name": "f", "parameters": {}}]}
+        ],
+        "input": [
+            {"type": "message", "id": "msg_1", "role": "developer", "content": [{"type": "input_text", "text": "see https://example.com"}]},
+            {"type": "function_call", "name": "exec_command", "arguments": "{}", "call_id": "c1"},
+            {"type": "function_call_output", "id": "o", "call_id": "c1", "output": "text"},
+            {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "x"},
+            {"type": "custom_tool_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "y"}]},
+            {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "t"}], "content": null, "encrypted_content": "zzz"},
+            {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}
+        ]
+    })
+}
+
+fn code_mode() -> Value {
+    json!({
+        "model": "gpt-5.6-sol", "stream": true, "store": false, "reasoning": {"effort": "low", "context": "all_turns"},
+        "input": [
+            {"type": "additional_tools", "id": "at", "role": "developer", "tools": [
+                {"type": "namespace", "name": "functions", "description": "", "tools": [
+                    {"type": "custom", "name": "exec", "description": "", "format": {"type": "grammar"}}, {"type": "function", "name": "wait"}]}]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "task"}]}
+        ]
+    })
+}
+
+#[test]
+fn what_codex_sends_passes_and_is_rebuilt() {
+    let rebuilt = verdict(&plain()).unwrap();
+    let mut expected = plain();
+    expected["prompt_cache_key"] = json!(KEY);
+    expected.as_object_mut().unwrap().shift_remove("client_metadata");
+    assert_eq!(rebuilt, expected);
+    let accepted = check(code_mode().to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap();
+    assert!(accepted.additional_tools);
+    assert_eq!(accepted.model, "gpt-5.6-sol");
+}
+
+#[test]
+fn streaming_is_forced_on_and_storing_off() {
+    let mut request = plain();
+    request["stream"] = json!(false);
+    request["store"] = json!(true);
+    request["service_tier"] = json!("priority");
+    request["metadata"] = json!({"leak": "x"});
+    request["user"] = json!("somebody");
+    let rebuilt = verdict(&request).unwrap();
+    assert_eq!(rebuilt["stream"], json!(true));
+    assert_eq!(rebuilt["store"], json!(false));
+    assert_eq!(rebuilt["user"], json!(KEY));
+    assert!(rebuilt.get("service_tier").is_none() && rebuilt.get("metadata").is_none());
+}
+
+/// Each row changes one thing in a good request; the code says which rule refused it.
+#[test]
+fn the_policy_table() {
+    let image = |url: &str| json!([{"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}]);
+    let rows: Vec<(&str, Value, &str)> = vec![
+        ("/previous_response_id", json!("resp_1"), "stored_state"),
+        ("/conversation", json!("conv_1"), "stored_state"),
+        ("/prompt", json!({"id": "pmpt_1"}), "stored_state"),
+        ("/background", json!(true), "stored_state"),
+        ("/webhook", json!("https://evil.example"), "unknown_key"),
+        ("/container", json!("c"), "unknown_key"),
+        ("/stream_options", json!({}), "unknown_key"),
+        ("/include", json!(["file_search_call.results"]), "include"),
+        ("/reasoning", json!({"effort": {"x": 1}}), "malformed"),
+        ("/text", json!({"format": {"type": "json_schema", "url": "x"}}), "malformed"),
+        ("/tool_choice", json!({"type": "mcp", "server_label": "x"}), "malformed"),
+        ("/tools", json!([{"type": "web_search"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "web_search_preview"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "file_search", "vector_store_ids": ["v"]}]), "hosted_tool"),
+        ("/tools", json!([{"type": "code_interpreter", "container": {"type": "auto"}}]), "hosted_tool"),
+        ("/tools", json!([{"type": "mcp", "server_url": "http://169.254.169.254"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "image_generation"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "computer_use_preview"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "shell", "environment": {}}]), "hosted_tool"),
+        ("/tools", json!([{"type": "tool_search", "execution": "server"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "tool_search"}]), "hosted_tool"),
+        ("/tools", json!([{"type": "function", "name": "f", "server_url": "x"}]), "tool_key"),
+        ("/tools", json!([{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]), "hosted_tool"),
+        ("/tools", json!([{"type": "namespace", "name": "n", "tools": [{"type": "namespace", "tools": []}]}]), "hosted_tool"),
+        ("/tools", json!({"type": "function"}), "malformed"),
+        ("/input", json!([{"type": "item_reference", "id": "msg_of_another_job"}]), "input_kind"),
+        ("/input", json!([{"type": "web_search_call"}]), "input_kind"),
+        ("/input", json!([{"type": "mcp_approval_response"}]), "input_kind"),
+        ("/input", json!([{"type": 7}]), "input_kind"),
+        ("/input", json!([{"type": "message", "role": "user", "content": "x", "file_id": "f"}]), "input_key"),
+        ("/input", json!([{"type": "additional_tools", "tools": [{"type": "web_search"}]}]), "hosted_tool"),
+        ("/input", json!([{"type": "tool_search_output", "execution": "client", "tools": [{"type": "mcp"}]}]), "hosted_tool"),
+        ("/input", json!([{"type": "message", "content": [{"type": "input_file", "file_url": "https://x"}]}]), "content_kind"),
+        ("/input", json!([{"type": "message", "content": [{"type": "input_image", "file_id": "f"}]}]), "content_key"),
+        ("/input", json!([{"type": "function_call_output", "output": [{"type": "input_image", "image_url": "https://x/a.png"}]}]), "remote_content"),
+        ("/input", image("https://evil.example/a.png"), "remote_content"),
+        ("/input", image("DATA:text/html,x"), "remote_content"),
+        ("/input", json!([["x"]]), "malformed"),
+        ("/input", json!({"type": "message"}), "malformed"),
+        ("/model", json!("../etc"), "model"),
+        ("/model", json!("a b"), "model"),
+        ("/model", json!(""), "model"),
+        ("/model", json!(["gpt-5.5"]), "model"),
+        ("/model", json!("x".repeat(129)), "model"),
+        ("/max_output_tokens", json!(-1), "malformed"),
+        ("/truncation", json!("all"), "malformed"),
+    ];
+    for (pointer, value, code) in rows {
+        let mut request = plain();
+        request.as_object_mut().unwrap().insert(pointer[1..].to_owned(), value.clone());
+        assert_eq!(verdict(&request).unwrap_err(), code, "{pointer} = {value}");
+    }
+    for missing in ["model", "input"] {
+        let mut request = plain();
+        request.as_object_mut().unwrap().shift_remove(missing);
+        assert_eq!(verdict(&request).unwrap_err(), missing);
+    }
+    assert_eq!(check(b"[]", &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err().code, "not_an_object");
+    assert_eq!(check(br#"{"model":"a","model":"b"}"#, &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err().code, "duplicate_key");
+}
+
+#[test]
+fn only_listed_models_where_there_is_a_list() {
+    let allowed = ["gpt-5.5".to_owned()];
+    assert!(model_allowed("gpt-5.5", &allowed));
+    assert!(!model_allowed("gpt-5.5-pro", &allowed));
+    assert!(!model_allowed("GPT-5.5", &allowed));
+    assert!(model_allowed("vendor/model-1.0:free", &[]));
+}
+
+#[test]
+fn a_refusal_repeats_little_of_the_request() {
+    let mut request = plain();
+    request.as_object_mut().unwrap().insert("k\u{202e}\n".to_owned() + &"y".repeat(500), json!(1));
+    let refusal = check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err();
+    assert!(refusal.message.len() < 120 && refusal.message.is_ascii(), "{refusal:?}");
+}

@@ -1,0 +1,486 @@
+//! One model request from end to end: check, send, stream the answer back, write down what happened.
+//!
+//! Nothing of the job's HTTP request travels on but the rebuilt body; nothing of the provider's answer comes back but status 200 and checked
+//! events, or our own error.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::task::TaskTracker;
+
+use super::failure::{Failure, Said};
+use super::policy;
+use super::registry::{Denied, JobSession, Registry, Settlement, Terms};
+use super::sse::{Cut, End, Reader};
+use super::upstream::{Answer, TransportError};
+use crate::protocol::admin::Upstream;
+use crate::protocol::manifest::hex;
+use crate::protocol::result::Usage;
+
+/// The one path there is.
+pub const PATH: &str = "/v1/responses";
+/// Request bodies of all jobs together that may be in memory at once.
+const MAX_BUFFERED: usize = 64 << 20;
+/// Bytes of a failed answer's body that are read for its code.
+const MAX_ERROR_BODY: usize = 64 << 10;
+/// Bytes that make a token, for charging what the provider did not count.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// How long each part may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// The first line of a connection.
+    pub preamble: Duration,
+    /// A request's head, and the wait for it on an idle connection.
+    pub head: Duration,
+    /// A request's body.
+    pub body: Duration,
+    /// From a request sent to the provider to the head of its answer.
+    pub first_byte: Duration,
+    /// Between two pieces of the provider's answer.
+    pub idle: Duration,
+    /// For the job to take a piece of the answer.
+    pub client: Duration,
+    /// For which slots are kept after a restart.
+    pub awaited: Duration,
+    /// From SIGTERM to the end of what is under way.
+    pub shutdown: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            preamble: Duration::from_secs(5),
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(60),
+            first_byte: Duration::from_secs(300),
+            idle: Duration::from_secs(300),
+            client: Duration::from_secs(120),
+            awaited: Duration::from_secs(10),
+            shutdown: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The body of a response to a job.
+pub type JobBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What serves the requests of one connection.
+#[derive(Clone)]
+pub struct Relay {
+    /// The gateway's state.
+    pub registry: Arc<Registry>,
+    /// The job, or `None` behind a pass that is not valid.
+    pub session: Option<JobSession>,
+    /// How long things may take.
+    pub timing: Timing,
+    /// Owns the tasks that stream answers.
+    pub tasks: TaskTracker,
+}
+
+/// Ends a request: settles it when dropped, however it came to its end.
+struct Meter {
+    registry: Arc<Registry>,
+    job_id: String,
+    started: Instant,
+    settlement: Settlement,
+    answered: bool,
+    sent_bytes: u64,
+    outcome: &'static str,
+    status: u16,
+}
+
+impl Meter {
+    fn field(&mut self, key: &str, value: impl Into<Value>) {
+        self.settlement.line.insert(key.to_owned(), value.into());
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.outcome = "provider_failed";
+        self.status = failure.status;
+        self.settlement.error = Some(failure.error.clone());
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let mut settlement = std::mem::take(&mut self.settlement);
+        if self.answered && settlement.usage.is_none() {
+            settlement.estimate = settlement.reserved.saturating_add(self.sent_bytes / BYTES_PER_TOKEN);
+        }
+        let usage = settlement.usage.unwrap_or_default();
+        let Usage { input_tokens, cached_input_tokens, output_tokens, reasoning_output_tokens } = usage;
+        let fields = [
+            ("outcome", Value::from(self.outcome)),
+            ("status", self.status.into()),
+            ("input_tokens", input_tokens.into()),
+            ("cached_input_tokens", cached_input_tokens.into()),
+            ("output_tokens", output_tokens.into()),
+            ("reasoning_output_tokens", reasoning_output_tokens.into()),
+            ("estimated_tokens", settlement.estimate.into()),
+            ("answer_bytes", self.sent_bytes.into()),
+            ("milliseconds", u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
+        ];
+        settlement.line.extend(fields.map(|(key, value)| (key.to_owned(), value)));
+        self.registry.settle(&self.job_id, settlement);
+    }
+}
+
+/// A refusal of ours.
+struct No {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Relay {
+    /// Answers one HTTP request.
+    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<JobBody>, Infallible> {
+        let Some(session) = &self.session else {
+            return Ok(refusal(&dead_pass()));
+        };
+        let mut meter = Meter {
+            registry: self.registry.clone(),
+            job_id: session.job_id.clone(),
+            started: Instant::now(),
+            settlement: Settlement::default(),
+            answered: false,
+            sent_bytes: 0,
+            outcome: "gone",
+            status: 0,
+        };
+        let response = match self.relay(session, request, &mut meter).await {
+            Ok(ready) => self.stream(session, ready, meter),
+            Err(Stop::No(no)) => {
+                meter.outcome = no.code;
+                meter.status = no.status.as_u16();
+                refusal(&no)
+            }
+            Err(Stop::Failure(failure)) => {
+                meter.fail(&failure);
+                failed(&failure)
+            }
+        };
+        Ok(response)
+    }
+
+    /// Everything up to the head of the provider's answer.
+    async fn relay(&self, session: &JobSession, request: Request<Incoming>, meter: &mut Meter) -> Result<Ready, Stop> {
+        let terms = match self.registry.begin(&session.job_id) {
+            Ok(terms) => terms,
+            // Codex tries again after 503; `init` may only just be asking for its slot back after a restart of the gateway.
+            Err(Denied::Slot) => return Err(no(StatusCode::SERVICE_UNAVAILABLE, "no_slot", "this job holds no slot").into()),
+            Err(Denied::Ledger) => return Err(no(StatusCode::SERVICE_UNAVAILABLE, "ledger", "the gateway cannot write its ledger").into()),
+            Err(Denied::Pass | Denied::Budget) => return Err(dead_pass().into()),
+        };
+        if let Err(no) = check_head(&request) {
+            meter.settlement.refused = true;
+            return Err(no.into());
+        }
+        let permit = session.in_flight.clone().acquire_owned().await.map_err(|_| dead_pass())?;
+        let (body, model, additional_tools, tree) = {
+            let held = self.read(request.into_body(), meter).await?;
+            let policy_terms = policy::Terms { allowed_models: &terms.allowed_models, cache_key: &terms.cache_key };
+            let accepted = match policy::check(&held.bytes, &policy_terms) {
+                Ok(accepted) => accepted,
+                Err(refusal) => {
+                    meter.settlement.refused = true;
+                    meter.field("sha256", hex(&Sha256::digest(&held.bytes)));
+                    return Err(no(StatusCode::BAD_REQUEST, refusal.code, refusal.message).into());
+                }
+            };
+            (Bytes::from(accepted.request.to_string()), accepted.model, accepted.additional_tools, accepted.request)
+        };
+        meter.field("model", model.as_str());
+        meter.field("sent_bytes", body.len());
+        meter.field("sha256", hex(&Sha256::digest(&body)));
+        let estimate = body.len() as u64 / BYTES_PER_TOKEN;
+        match self.registry.reserve(&session.job_id, estimate) {
+            Ok(()) => meter.settlement.reserved = estimate,
+            // Codex stops at once on 400 and shows the text.
+            Err(Denied::Budget) => return Err(no(StatusCode::BAD_REQUEST, "token_budget", "the token budget of this job is used up").into()),
+            Err(_) => return Err(dead_pass().into()),
+        }
+        let send = async {
+            match &terms.upstream {
+                Upstream::Http { base_url } => self.registry.client.send(base_url, terms.credential.as_deref(), additional_tools, body).await,
+                Upstream::Rehearsal => self.registry.rehearsal.answer(&session.job_id, &tree, body.len()).await,
+            }
+        };
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(self.timing.first_byte, send) => answer,
+            () = session.cancel.cancelled() => return Err(dead_pass().into()),
+        };
+        match answer {
+            Ok(Ok(answer)) if answer.status == 200 => Ok(Ready { answer, terms, permit }),
+            Ok(Ok(answer)) => Err(Stop::Failure(Box::new(Failure::from_status(&read_failed(answer).await)))),
+            Ok(Err(TransportError::Connect(why))) => Err(Stop::Failure(Box::new(Failure::unreachable(why)))),
+            Ok(Err(TransportError::Broken)) => {
+                Err(Stop::Failure(Box::new(Failure::unreachable("the provider closed the connection without an answer"))))
+            }
+            Err(_) => Err(Stop::Failure(Box::new(Failure::unreachable("the provider took the request and did not answer in time")))),
+        }
+    }
+
+    /// Reads a request body, counted while it comes, within the job's and everybody's bounds.
+    async fn read(&self, mut body: Incoming, meter: &mut Meter) -> Result<Held<'_>, Stop> {
+        let too_large = || no(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the request body is larger than 8 MiB");
+        if body.size_hint().lower() > policy::MAX_BODY as u64 {
+            meter.settlement.refused = true;
+            return Err(too_large().into());
+        }
+        let mut held = Held { registry: &self.registry, bytes: Vec::new() };
+        let deadline = tokio::time::Instant::now() + self.timing.body;
+        loop {
+            let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return Err(no(StatusCode::BAD_REQUEST, "body_broken", "the request body broke off").into()),
+                Err(_) => {
+                    meter.settlement.refused = true;
+                    return Err(no(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the request body came too slowly").into());
+                }
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            if held.bytes.len() + data.len() > policy::MAX_BODY {
+                meter.settlement.refused = true;
+                return Err(too_large().into());
+            }
+            if self.registry.buffered.fetch_add(data.len(), Ordering::Relaxed) + data.len() > MAX_BUFFERED {
+                self.registry.buffered.fetch_sub(data.len(), Ordering::Relaxed);
+                return Err(no(StatusCode::SERVICE_UNAVAILABLE, "busy", "the gateway holds too many requests").into());
+            }
+            held.bytes.extend_from_slice(data);
+        }
+        meter.field("received_bytes", held.bytes.len());
+        Ok(held)
+    }
+
+    /// Begins the response at once and streams the answer into it from a task of its own.
+    fn stream(&self, session: &JobSession, ready: Ready, meter: Meter) -> Response<JobBody> {
+        let (sender, receiver) = mpsc::channel(4);
+        let cancel = session.cancel.clone();
+        let timing = self.timing;
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = pump(ready, sender, meter, timing) => {}
+                () = cancel.cancelled() => {}
+            }
+        });
+        let body = StreamBody::new(futures_util::stream::unfold(receiver, |mut receiver| async move {
+            let next = receiver.recv().await?;
+            Some((next, receiver))
+        }));
+        let mut response = Response::new(body.boxed_unsync());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        response
+    }
+}
+
+/// A request that the provider has begun to answer with success.
+struct Ready {
+    answer: Answer,
+    terms: Terms,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Why there is no answer to stream.
+enum Stop {
+    No(No),
+    Failure(Box<Failure>),
+}
+
+impl From<No> for Stop {
+    fn from(no: No) -> Self {
+        Self::No(no)
+    }
+}
+
+/// Bytes of a request in memory, given back when dropped.
+struct Held<'r> {
+    registry: &'r Registry,
+    bytes: Vec<u8>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.registry.buffered.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// What a job's connection takes: pieces of the answer, or an error that breaks it off.
+type Sender = mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>;
+
+/// Passes events on as they come. The request is settled before its last event is sent, so that whoever sees the end finds it counted.
+async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
+    let Ready { answer, terms, permit } = ready;
+    meter.status = 200;
+    let is_stream = answer.content_type.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/event-stream"));
+    let mut body = answer.body;
+    let mut reader = Reader::new(terms.credential.as_deref());
+    let why = loop {
+        if !is_stream {
+            break "the provider's answer is not an event stream";
+        }
+        let piece = tokio::select! {
+            piece = tokio::time::timeout(timing.idle, body.next()) => piece,
+            () = sender.closed() => {
+                meter.outcome = "client_gone";
+                return;
+            }
+        };
+        let bytes = match piece {
+            Ok(Some(Ok(bytes))) => bytes,
+            Ok(Some(Err(_))) => break "the connection to the provider broke while it answered",
+            Ok(None) => break "the provider's answer ended before it was complete",
+            Err(_) => break "the provider stopped in the middle of its answer",
+        };
+        let mut out = Vec::with_capacity(bytes.len() + 64);
+        let result = reader.push(&bytes, &mut out);
+        meter.sent_bytes += out.len() as u64;
+        meter.settlement.usage = reader.usage;
+        if reader.events > 0 && !meter.answered {
+            meter.answered = true;
+            meter.registry.answered(&meter.job_id);
+        }
+        if let Some(end) = reader.end.take() {
+            match end {
+                End::Done => meter.outcome = "ok",
+                End::Failed(failure) => {
+                    meter.fail(&failure);
+                    meter.status = 200;
+                }
+            }
+            drop(meter);
+            let _ = tokio::time::timeout(timing.client, sender.send(Ok(Frame::data(Bytes::from(out))))).await;
+            drop((sender, permit));
+            // Read to its end, the connection can serve the next request.
+            let _ = tokio::time::timeout(Duration::from_millis(250), async { while body.next().await.is_some_and(|piece| piece.is_ok()) {} }).await;
+            return;
+        }
+        if !out.is_empty() {
+            match tokio::time::timeout(timing.client, sender.send(Ok(Frame::data(Bytes::from(out))))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    meter.outcome = "client_gone";
+                    return;
+                }
+                Err(_) => {
+                    meter.outcome = "client_too_slow";
+                    return;
+                }
+            }
+        }
+        match result {
+            Ok(()) => {}
+            Err(Cut::Garbage) => break "the provider's answer is not what the Responses API sends",
+            Err(Cut::TooLarge) => break "the provider's answer holds an event that is too large",
+            Err(Cut::Credential) => {
+                tracing::error!("the provider's answer held the credential and was cut off");
+                break "the provider's answer held the credential and was cut off";
+            }
+        }
+    };
+    meter.fail(&Failure::cut(why));
+    drop(meter);
+    let _ = sender.send(Err(std::io::Error::other("cut"))).await;
+}
+
+/// Reads what a failed answer says, within bounds.
+async fn read_failed(mut answer: Answer) -> Said {
+    let mut body = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), async {
+        while let Some(Ok(bytes)) = answer.body.next().await {
+            let room = MAX_ERROR_BODY.saturating_sub(body.len());
+            body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+            if body.len() >= MAX_ERROR_BODY {
+                break;
+            }
+        }
+    })
+    .await;
+    Said { status: answer.status, retry_after: answer.retry_after, body }
+}
+
+/// Lets exactly `POST /v1/responses` over HTTP/1.1 pass, with a plain JSON body.
+fn check_head(request: &Request<Incoming>) -> Result<(), No> {
+    let uri = request.uri();
+    let plain_target = uri.scheme().is_none() && uri.authority().is_none() && uri.query().is_none();
+    if !plain_target || uri.path() != PATH {
+        return Err(no(StatusCode::NOT_FOUND, "path", "there is only POST /v1/responses here"));
+    }
+    let headers = request.headers();
+    // Codex tries a websocket first where its provider settings say so, and goes on with POST after 426.
+    if headers.contains_key(UPGRADE) {
+        return Err(no(StatusCode::UPGRADE_REQUIRED, "upgrade", "there is only POST /v1/responses over HTTP/1.1 here, and no upgrade"));
+    }
+    if request.method() != Method::POST {
+        return Err(no(StatusCode::METHOD_NOT_ALLOWED, "method", "there is only POST /v1/responses here"));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(no(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version", "there is only HTTP/1.1 here"));
+    }
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        (values.next(), values.next().is_none())
+    };
+    let (kind, single) = one(&CONTENT_TYPE);
+    let json =
+        kind.and_then(|v| v.to_str().ok()).is_some_and(|v| v.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"));
+    if !json || !single {
+        return Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", "the body must be application/json"));
+    }
+    let (encoding, single) = one(&CONTENT_ENCODING);
+    if !single || encoding.is_some_and(|v| v != "identity") {
+        return Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", "the body must not be compressed"));
+    }
+    Ok(())
+}
+
+fn dead_pass() -> No {
+    no(StatusCode::FORBIDDEN, "pass", "this connection's pass is not valid")
+}
+
+fn no(status: StatusCode, code: &'static str, message: impl Into<String>) -> No {
+    No { status, code, message: message.into() }
+}
+
+/// The response to a refused request; the connection ends with it, so that an unread body is not taken for a request.
+fn refusal(no: &No) -> Response<JobBody> {
+    let body = json!({"error": {"message": no.message, "type": "anchorhold_gateway", "param": null, "code": no.code}}).to_string();
+    let mut response = respond(no.status, body);
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if no.status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// The response to a request that failed at the provider.
+fn failed(failure: &Failure) -> Response<JobBody> {
+    let mut response = respond(StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY), failure.body());
+    if let Some(seconds) = failure.error.retry_after_seconds {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn respond(status: StatusCode, body: String) -> Response<JobBody> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

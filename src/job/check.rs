@@ -1,0 +1,191 @@
+//! What a caller asked for, checked before anything is read or made.
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::DelegateRequest;
+use crate::config::{LimitSettings, ModelSettings, RootSettings, Settings};
+use crate::error::{Code, Error, Result};
+use crate::protocol::admin::Upstream;
+
+/// Longest task in bytes.
+pub(super) const MAX_TASK: usize = 200_000;
+const MAX_KEY: usize = 200;
+const MAX_EFFORT: usize = 128;
+const MAX_CREDENTIAL: u64 = 16 << 10;
+const DEADLINES: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
+
+/// Checks everything that needs neither the file system nor the engine.
+pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Result<Upstream> {
+    if request.task.trim().is_empty() {
+        return Err(invalid("task", "is blank", "say what is to be done"));
+    }
+    if request.task.len() > MAX_TASK {
+        return Err(Error::new(Code::InputTooLarge, format!("start the job: the task has {} bytes, {MAX_TASK} are allowed", request.task.len()))
+            .with_hint("shorten the task; refer to files of the repository by name instead of quoting them")
+            .with_detail("field", "task")
+            .with_detail("limit_bytes", MAX_TASK)
+            .with_detail("actual_bytes", request.task.len()));
+    }
+    if request.task.contains('\0') {
+        return Err(invalid("task", "holds a NUL character", "remove it"));
+    }
+    let upstream = settings.model.upstream()?;
+    if let Some(name) = &request.model {
+        model(&settings.model, &upstream, name)?;
+    }
+    if let Some(effort) = &request.reasoning_effort {
+        reasoning_effort(effort)?;
+    }
+    if let Some(key) = &request.idempotency_key
+        && !(1..=MAX_KEY).contains(&key.chars().count())
+    {
+        return Err(invalid("idempotency_key", "must have 1 to 200 characters", "use a shorter key, such as a UUID"));
+    }
+    deadline(&settings.limits, request.deadline_seconds)?;
+    Ok(upstream)
+}
+
+fn invalid(field: &str, why: &str, hint: &str) -> Error {
+    Error::new(Code::InvalidArguments, format!("start the job: {field} {why}")).with_hint(hint).with_detail("field", field)
+}
+
+/// The deadline in force.
+pub(super) fn deadline(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
+    let seconds = asked.unwrap_or(limits.deadline_seconds);
+    if DEADLINES.contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(invalid(
+        "deadline_seconds",
+        &format!("must be between {} and {}", DEADLINES.start(), DEADLINES.end()),
+        "choose a value in that range, or leave it out",
+    ))
+}
+
+/// Checks a model's name: well-formed, and one of the allowed. The scripted upstream takes any well-formed one.
+pub(super) fn model(settings: &ModelSettings, upstream: &Upstream, name: &str) -> Result<()> {
+    let well_formed = name.len() <= 128
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'-'));
+    let allowed = settings.allowed_models.is_empty() || settings.allowed_models.iter().any(|known| known == name);
+    if well_formed && (allowed || *upstream == Upstream::Rehearsal) {
+        return Ok(());
+    }
+    let mut error = if well_formed {
+        Error::new(Code::InvalidModel, "start the job: the model is not among the allowed ones")
+    } else {
+        Error::new(Code::InvalidModel, "start the job: the model's name is malformed")
+    }
+    .with_detail("field", "model");
+    if settings.allowed_models.is_empty() {
+        error = error.with_hint("use a model's name such as gpt-5.5, or leave it out");
+    } else {
+        error = error
+            .with_hint(format!("use one of: {}", settings.allowed_models.join(", ")))
+            .with_detail("allowed_values", settings.allowed_models.clone());
+    }
+    Err(error)
+}
+
+/// With a list of allowed models, Codex's own default might not be among them: then one must be named.
+pub(super) fn some_model(settings: &ModelSettings, upstream: &Upstream, chosen: Option<&str>) -> Result<()> {
+    match chosen {
+        Some(name) => model(settings, upstream, name),
+        None if settings.allowed_models.is_empty() || *upstream == Upstream::Rehearsal => Ok(()),
+        None => Err(Error::new(Code::InvalidModel, "start the job: no model is named, and only some are allowed")
+            .with_hint(format!("name one of: {}; or set `[model] default_model`", settings.allowed_models.join(", ")))
+            .with_detail("field", "model")
+            .with_detail("allowed_values", settings.allowed_models.clone())),
+    }
+}
+
+fn reasoning_effort(effort: &str) -> Result<()> {
+    if effort.chars().count() <= MAX_EFFORT && !effort.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidReasoningEffort, "start the job: the reasoning effort is malformed")
+        .with_hint("use a word that the model knows, such as low, medium or high, or leave it out")
+        .with_detail("field", "reasoning_effort"))
+}
+
+/// The workspace without links, beneath an allowed root. Blocking.
+pub(super) fn workspace(roots: &RootSettings, asked: &Path) -> Result<PathBuf> {
+    let invalid = |why: &str| {
+        Error::new(Code::InvalidWorkspaceRoot, format!("start the job: the workspace root {why}"))
+            .with_hint("give the absolute path of a directory inside a git repository")
+            .with_detail("field", "workspace_root")
+    };
+    if !asked.is_absolute() {
+        return Err(invalid("is not absolute"));
+    }
+    let real = std::fs::canonicalize(asked).map_err(|e| invalid("cannot be found").with_source(e))?;
+    if !real.is_dir() {
+        return Err(invalid("is not a directory"));
+    }
+    // Both sides without links, so that a link beneath an allowed root leads nowhere else. A root that is not there allows nothing.
+    let allowed = roots.allow.iter().filter_map(|root| std::fs::canonicalize(root).ok()).any(|root| real.starts_with(root));
+    if roots.allow.is_empty() || allowed {
+        return Ok(real);
+    }
+    let candidates: Vec<String> = roots.allow.iter().map(|root| root.display().to_string()).collect();
+    Err(Error::new(Code::WorkspaceOutsideRoots, "start the job: the workspace root lies outside of the allowed roots")
+        .with_hint(format!("use a directory beneath one of: {}", candidates.join(", ")))
+        .with_detail("field", "workspace_root")
+        .with_detail("candidate_roots", candidates))
+}
+
+/// The credential for the upstream: from the key file, else from the variable. A model service on loopback may need none. Blocking.
+pub(super) fn credential(settings: &ModelSettings, upstream: &Upstream) -> Result<Option<Zeroizing<String>>> {
+    credential_from(settings, upstream, |name| std::env::var(name).ok())
+}
+
+fn credential_from(settings: &ModelSettings, upstream: &Upstream, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Zeroizing<String>>> {
+    let Upstream::Http { base_url } = upstream else { return Ok(None) };
+    let (place, key) = if settings.api_key_file.is_empty() {
+        let name = &settings.api_key_env;
+        (format!("the variable {name}"), Zeroizing::new(variable(name).unwrap_or_default()))
+    } else {
+        (format!("the file {}", settings.api_key_file), key_file(Path::new(&settings.api_key_file))?)
+    };
+    let key = Zeroizing::new(key.trim().to_owned());
+    let problem = if key.is_empty() {
+        if base_url.starts_with("http://") {
+            return Ok(None);
+        }
+        "is not set or empty"
+    } else if key.starts_with("${") {
+        "holds a placeholder that was not filled in"
+    } else if key.len() as u64 > MAX_CREDENTIAL || key.bytes().any(|b| !b.is_ascii_graphic()) {
+        "does not hold a key"
+    } else {
+        return Ok(Some(key));
+    };
+    Err(auth_required(&format!("{place} {problem}"), &place))
+}
+
+fn key_file(path: &Path) -> Result<Zeroizing<String>> {
+    use std::io::Read as _;
+    let place = format!("the file {}", path.display());
+    // Asked before opening: opening a pipe would wait for its writer.
+    match std::fs::metadata(path) {
+        Ok(facts) if facts.is_file() && facts.len() <= MAX_CREDENTIAL => {}
+        Ok(_) => return Err(auth_required(&format!("{place} is not a small regular file"), &place)),
+        Err(e) => return Err(auth_required(&format!("{place} cannot be read"), &place).with_source(e)),
+    }
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_CREDENTIAL).unwrap_or(0)));
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CREDENTIAL).read_to_string(&mut text));
+    // The reader's error says where invalid text was found, never what.
+    read.map_err(|e| auth_required(&format!("{place} cannot be read"), &place).with_source(e))?;
+    Ok(text)
+}
+
+fn auth_required(why: &str, place: &str) -> Error {
+    Error::new(Code::CodexAuthRequired, format!("start the job: no API key: {why}"))
+        .with_hint(format!("put the provider's API key into {place}, or set `[model] upstream = \"rehearsal\"` to try without one"))
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+use super::super::Isolation;
+use super::*;
+
+fn request() -> DelegateRequest {
+    DelegateRequest {
+        task: "do it".into(),
+        workspace_root: "/".into(),
+        model: None,
+        reasoning_effort: None,
+        isolation: Isolation::Inherit,
+        deadline_seconds: None,
+        token_budget: None,
+        idempotency_key: None,
+    }
+}
+
+fn code(change: impl FnOnce(&mut DelegateRequest)) -> Option<Code> {
+    let mut request = request();
+    change(&mut request);
+    arguments(&Settings::default(), &request).err().map(|error| {
+        assert!(error.hint.is_some(), "{error}");
+        error.code
+    })
+}
+
+#[test]
+fn arguments_are_checked_at_their_edges() {
+    assert_eq!(code(|_| {}), None);
+    assert_eq!(code(|r| r.task = " \n\t\u{3000}".into()), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.task = "a\0b".into()), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.task = "x".repeat(MAX_TASK)), None);
+    assert_eq!(code(|r| r.task = "é".repeat(MAX_TASK / 2 + 1)), Some(Code::InputTooLarge));
+    assert_eq!(code(|r| r.reasoning_effort = Some("x".repeat(128))), None);
+    assert_eq!(code(|r| r.reasoning_effort = Some("x".repeat(129))), Some(Code::InvalidReasoningEffort));
+    assert_eq!(code(|r| r.reasoning_effort = Some("hi\"\n".into())), Some(Code::InvalidReasoningEffort));
+    assert_eq!(code(|r| r.deadline_seconds = Some(10)), None);
+    assert_eq!(code(|r| r.deadline_seconds = Some(9)), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.deadline_seconds = Some(604_801)), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.idempotency_key = Some("k".repeat(200))), None);
+    assert_eq!(code(|r| r.idempotency_key = Some("k".repeat(201))), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.idempotency_key = Some(String::new())), Some(Code::InvalidArguments));
+}
+
+#[test]
+fn an_oversized_task_says_both_sizes() {
+    let error = arguments(&Settings::default(), &DelegateRequest { task: "x".repeat(200_001), ..request() }).unwrap_err();
+    assert_eq!(error.details["limit_bytes"], 200_000);
+    assert_eq!(error.details["actual_bytes"], 200_001);
+}
+
+#[test]
+fn models_are_well_formed_and_allowed() {
+    let http = Upstream::Http { base_url: "https://example.org/v1".into() };
+    let any = ModelSettings::default();
+    let some = ModelSettings { allowed_models: vec!["gpt-5.5".into()], ..any.clone() };
+    for name in ["gpt-5.5", "a/b:c_d-e.f", "0", "gpt-5.6-Sol"] {
+        assert!(model(&any, &http, name).is_ok(), "{name}");
+    }
+    for name in ["", "-m", "Gpt", "a b", "a\n", "a\"b", "é", &"a".repeat(129)] {
+        assert_eq!(model(&any, &http, name).unwrap_err().code, Code::InvalidModel, "{name}");
+        assert!(model(&any, &Upstream::Rehearsal, name).is_err(), "{name}");
+    }
+    assert!(model(&some, &http, "gpt-5.5").is_ok());
+    let refused = model(&some, &http, "other-model").unwrap_err();
+    assert!(!refused.message.contains("other-model"), "the rejected value is not repeated");
+    assert_eq!(refused.details["allowed_values"][0], "gpt-5.5");
+    assert!(model(&some, &Upstream::Rehearsal, "other-model").is_ok());
+    assert!(some_model(&some, &http, None).is_err());
+    assert!(some_model(&some, &Upstream::Rehearsal, None).is_ok());
+    assert!(some_model(&any, &http, None).is_ok());
+}
+
+#[test]
+fn workspaces_lie_beneath_the_roots_also_through_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().canonicalize().unwrap();
+    for name in ["in/repo", "inner", "out"] {
+        std::fs::create_dir_all(top.join(name)).unwrap();
+    }
+    std::fs::write(top.join("in/file"), "").unwrap();
+    std::os::unix::fs::symlink("../out", top.join("in/escape")).unwrap();
+    std::os::unix::fs::symlink("in/repo", top.join("entry")).unwrap();
+    let any = RootSettings::default();
+    let one = RootSettings { allow: vec![top.join("missing"), top.join("in")] };
+    assert_eq!(workspace(&one, &top.join("in/repo")).unwrap(), top.join("in/repo"));
+    assert_eq!(workspace(&one, &top.join("entry")).unwrap(), top.join("in/repo"));
+    assert_eq!(workspace(&any, &top.join("in/escape")).unwrap(), top.join("out"));
+    for outside in ["out", "in/escape", "inner", "in/../out"] {
+        let error = workspace(&one, &top.join(outside)).unwrap_err();
+        assert_eq!(error.code, Code::WorkspaceOutsideRoots, "{outside}");
+        assert_eq!(error.details["candidate_roots"].as_array().unwrap().len(), 2);
+    }
+    for invalid in [Path::new("in/repo"), &top.join("nowhere"), &top.join("in/file")] {
+        assert_eq!(workspace(&any, invalid).unwrap_err().code, Code::InvalidWorkspaceRoot, "{}", invalid.display());
+    }
+}
+
+#[test]
+fn the_key_comes_from_the_file_or_the_variable_and_is_never_repeated() {
+    let http = Upstream::Http { base_url: "https://example.org/v1".into() };
+    let settings = ModelSettings::default();
+    let with = |value: Option<&str>| credential_from(&settings, &http, |_| value.map(str::to_owned));
+    assert_eq!(with(Some(" sk-1 \n")).unwrap().unwrap().as_str(), "sk-1");
+    for bad in [None, Some(""), Some("  "), Some("${OPENAI_API_KEY}"), Some("sk-1\nx-injected: 1"), Some("schl\u{fc}ssel")] {
+        let error = with(bad).unwrap_err();
+        assert_eq!(error.code, Code::CodexAuthRequired);
+        let hint = error.hint.clone().unwrap_or_default();
+        assert!(hint.contains("OPENAI_API_KEY"), "{hint}");
+        assert!(!error.chain().contains("sk-1") && !hint.contains("sk-1"));
+    }
+    let loopback = Upstream::Http { base_url: "http://127.0.0.1:11434/v1".into() };
+    assert!(credential_from(&settings, &loopback, |_| None).unwrap().is_none());
+    assert!(credential_from(&settings, &Upstream::Rehearsal, |_| Some("sk-1".into())).unwrap().is_none());
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let from_file = |path: &Path| {
+        let settings = ModelSettings { api_key_file: path.display().to_string(), ..ModelSettings::default() };
+        credential_from(&settings, &http, |_| Some("from-env".into()))
+    };
+    std::fs::write(&file, "sk-file\n").unwrap();
+    assert_eq!(from_file(&file).unwrap().unwrap().as_str(), "sk-file");
+    std::fs::write(&file, "k".repeat(20_000)).unwrap();
+    for bad in [file.as_path(), dir.path(), &dir.path().join("none")] {
+        assert_eq!(from_file(bad).unwrap_err().code, Code::CodexAuthRequired, "{}", bad.display());
+    }
+}

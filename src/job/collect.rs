@@ -1,0 +1,275 @@
+//! From an ended container to a checked result.
+//!
+//! What `init` sealed is believed only as far as it can be proven: the manifest by its digest in the gateway's ledger (or in this process,
+//! which sent it), each base by the manifest, the patch by applying it to the base. The rest is a claim, and is shown as one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::download::{self, Expected, Pieces};
+use super::service::Core;
+use super::status::{self, Observed};
+use super::{JobId, JobResult, JobState, seal};
+use crate::error::{Code, Error, Result};
+use crate::protocol::PROTOCOL_VERSION;
+use crate::protocol::admin::JobAccount;
+use crate::protocol::changes::{self, Change, ChangesCaps};
+use crate::protocol::manifest::{Manifest, ManifestCaps};
+use crate::protocol::result::{Reason, Refused, SealedResult};
+use crate::protocol::{paths, paths::out};
+use crate::workspace::{Applies, Collected, LeftOut, Risk, ShownPath, SnapshotSummary};
+
+const MANIFEST: &str = "manifest";
+const SNAPSHOT: &str = "snapshot.json";
+
+/// The sealed changes' contents and headers: all bytes together, and 64 MiB of headers.
+const MAX_CHANGES: u64 = (1 << 30) + (64 << 20);
+
+const OUT: &[Expected] = &[
+    Expected { name: out::RESULT, max: SealedResult::MAX_BYTES, cut: false },
+    Expected { name: out::CHANGES, max: MAX_CHANGES, cut: false },
+    Expected { name: out::EVENTS, max: 32 << 20, cut: true },
+    Expected { name: out::LAST_MESSAGE, max: 1 << 20, cut: true },
+    Expected { name: out::STDERR, max: 1 << 20, cut: true },
+];
+const FACTS: &[Expected] = &[Expected { name: MANIFEST, max: 512 << 20, cut: false }, Expected { name: SNAPSHOT, max: 64 << 20, cut: false }];
+
+/// A result, and the job that it was collected from.
+pub(super) struct Harvest {
+    pub result: JobResult,
+    pub seen: Observed,
+}
+
+/// Looks at an ended job and collects it. One that died unsealed is sealed first.
+pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
+    let Some(seen) = status::observe(core, id).await? else {
+        return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
+    };
+    let seen = if seen.derived.needs_seal { seal::seal_again(core, seen).await? } else { seen };
+    if !seen.derived.state.is_final() {
+        let status = seen.status();
+        return Err(Error::new(Code::JobRunning, "collect the job: it has not ended yet")
+            .with_hint("ask for its status until it has ended, or cancel it")
+            .with_retry_after_ms(status.poll_after_ms)
+            .with_detail("state", status.state.as_str()));
+    }
+    // A tombstone, or a delivery that nobody finished: nothing has run, so there is nothing to download.
+    if let Some(ended) = &seen.found.labels.ended
+        && ended.reason == Reason::Failed
+    {
+        return Err(core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.'))));
+    }
+    let never_ran = seen.found.facts.state == crate::engine::ContainerState::Created;
+    if never_ran || seen.derived.state == JobState::Lost {
+        return Ok(Harvest { result: empty(&seen), seen });
+    }
+    download_all(core, seen).await
+}
+
+async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
+    let began = std::time::Instant::now();
+    let labels = &seen.found.labels;
+    let container = seen.found.container();
+    let engine = core.engine().await?;
+    let (out, facts, account) = tokio::join!(
+        download::directory(core, &container, paths::JOB_OUT, OUT),
+        download::directory(core, &container, paths::FACTS, FACTS),
+        core.gateway.account(&engine, &core.settings, labels.id.as_str()),
+    );
+    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
+    let (Some(out), Some(facts)) = (out?, facts?) else { return Ok(lost(seen)) };
+    if !out.contains_key(out::RESULT) || !facts.contains_key(MANIFEST) {
+        return Ok(lost(seen));
+    }
+    let known = [account.as_ref().and_then(|account| account.manifest_sha256.clone()), core.deliveries.manifest(&labels.id)];
+    let (id, root) = (labels.id.clone(), labels.root.clone());
+    let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
+    let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
+    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
+    Ok(Harvest { result: assemble(&seen, opened, account), seen })
+}
+
+/// A result's parts, checked.
+struct Opened {
+    sealed: SealedResult,
+    snapshot: SnapshotSummary,
+    changes: Vec<Change>,
+    collected: Collected,
+    applies: Option<Applies>,
+    last_message: Vec<u8>,
+    events: Vec<u8>,
+    manifest_verified: bool,
+}
+
+/// Checks everything and makes the patch; blocking.
+fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>; 2], root: &Path) -> Result<Opened> {
+    let missing = |name: &str| Error::new(Code::JobFailed, format!("open the result: {name} is missing")).with_hint("start a new job");
+    let damaged = |name: &str, e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(Code::JobFailed, format!("open the result: {name} is damaged"))
+            .with_hint("nothing of this job can be used; start a new one")
+            .with_source(e)
+    };
+    let untrue = |what: &str| {
+        Error::new(Code::JobFailed, format!("open the result: {what}"))
+            .with_hint("the sealed result was tampered with or damaged: nothing of this job can be used; start a new one")
+    };
+
+    let text = out.get_mut(out::RESULT).ok_or_else(|| missing(out::RESULT))?.bytes().map_err(|e| damaged(out::RESULT, e.into()))?;
+    let sealed = parse_sealed(id, &text)?;
+
+    let manifest_piece = facts.get_mut(MANIFEST).ok_or_else(|| missing(MANIFEST))?;
+    let digest = manifest_piece.sha256.clone();
+    if known.iter().flatten().any(|known| *known != digest) {
+        return Err(untrue("the manifest is not the one that was delivered"));
+    }
+    let manifest_verified = known.iter().any(Option::is_some);
+    // A job that failed before it read the manifest says so by leaving the digest empty.
+    if !sealed.manifest_sha256.is_empty() && sealed.manifest_sha256 != digest {
+        return Err(untrue("the job was sealed against another manifest"));
+    }
+
+    let mut changes = Vec::new();
+    let mut collected = Collected { patch: None, files: Vec::new(), risk: Risk::default(), left_out: Vec::new() };
+    if let Some(piece) = out.get_mut(out::CHANGES) {
+        if !sealed.seal.changes_sha256.is_empty() && piece.sha256 != sealed.seal.changes_sha256 {
+            return Err(untrue("the changes are not the sealed ones"));
+        }
+        let reader = piece.reader().map_err(|e| damaged(out::CHANGES, e.into()))?;
+        changes = changes::read(std::io::BufReader::new(reader), ChangesCaps::default()).map_err(|e| damaged(out::CHANGES, e.into()))?;
+        if changes.len() as u64 != sealed.seal.changed {
+            return Err(untrue("the number of changes is not the sealed one"));
+        }
+    } else if sealed.seal.complete || sealed.seal.changed > 0 {
+        return Err(missing(out::CHANGES));
+    }
+    let mut applies = None;
+    if !changes.is_empty() {
+        let reader = manifest_piece.reader().map_err(|e| damaged(MANIFEST, e.into()))?;
+        let manifest = Manifest::read(reader, ManifestCaps::default()).map_err(|e| damaged(MANIFEST, e.into()))?;
+        collected = crate::workspace::collect(&manifest, &changes)?;
+        // What no patch may carry, nobody applies either.
+        changes.retain(|change| !collected.left_out.iter().any(|left| left.path == ShownPath::new(change.path.as_bytes())));
+        // The tree may lie on another machine, or be gone.
+        if root.is_dir() {
+            applies = match crate::workspace::applies(root, &changes) {
+                Ok(applies) => Some(applies),
+                Err(e) => {
+                    tracing::debug!(error = e.chain(), "cannot tell whether the patch applies");
+                    None
+                }
+            };
+        }
+    }
+
+    let mut snapshot = SnapshotSummary::default();
+    if let Some(piece) = facts.get_mut(SNAPSHOT) {
+        let text = piece.bytes().map_err(|e| damaged(SNAPSHOT, e.into()))?;
+        snapshot = serde_json::from_slice(&text).map_err(|e| damaged(SNAPSHOT, e.into()))?;
+    }
+    let mut optional = |name| match out.get_mut(name) {
+        Some(piece) => piece.bytes().map_err(|e| damaged(name, e.into())),
+        None => Ok(Vec::new()),
+    };
+    let (last_message, events) = (optional(out::LAST_MESSAGE)?, optional(out::EVENTS)?);
+    Ok(Opened { sealed, snapshot, changes, collected, applies, last_message, events, manifest_verified })
+}
+
+fn parse_sealed(id: &JobId, text: &[u8]) -> Result<SealedResult> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let damaged = |e| Error::new(Code::JobFailed, "open the result: it is damaged").with_hint("start a new job").with_source(e);
+    let Version { version } = serde_json::from_slice(text).map_err(damaged)?;
+    if version != PROTOCOL_VERSION {
+        return Err(Error::new(Code::JobFailed, format!("open the result: it has form {version}, this program reads form {PROTOCOL_VERSION}"))
+            .with_hint("collect it with the version of Anchorhold that started it (see the job's status), or start a new job"));
+    }
+    let sealed: SealedResult = serde_json::from_slice(text).map_err(damaged)?;
+    if sealed.job_id != id.as_str() {
+        return Err(Error::new(Code::JobFailed, "open the result: it belongs to another job").with_hint("start a new job"));
+    }
+    Ok(sealed)
+}
+
+fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> JobResult {
+    let Opened { sealed, snapshot, changes, collected, applies, last_message, events, manifest_verified } = opened;
+    let mut status = seen.status();
+    status.detail = crate::display::bounded(sealed.detail.as_bytes(), 1_000);
+    status.events_seen = status.events_seen.max(sealed.codex.events);
+    status.answers = account.as_ref().map_or(sealed.answers, |account| account.answers);
+    let seal = &sealed.seal;
+    let no_changes = seal.complete && seal.changed == 0 && seal.refused_count == 0 && seal.refused.is_empty() && changes.is_empty();
+    let (usage, usage_source) = match &account {
+        // A gateway that lost its ledger counts from zero; then Codex's claim says more.
+        Some(account) if account.usage.total() > 0 || sealed.codex.usage.is_none() => (account.usage, "gateway"),
+        _ => (sealed.codex.usage.unwrap_or_default(), "codex"),
+    };
+    let mut refused = seal.refused.clone();
+    let refused_count = seal.refused_count.max(refused.len() as u64).saturating_add(collected.left_out.len() as u64);
+    refused.extend(collected.left_out.iter().map(as_refused));
+    JobResult {
+        status,
+        last_message,
+        patch: collected.patch,
+        changes,
+        no_changes,
+        files: collected.files,
+        risk: collected.risk,
+        applies,
+        snapshot,
+        refused,
+        refused_count,
+        usage,
+        usage_source,
+        provider_error: account.and_then(|account| account.last_error).or_else(|| sealed.provider_error.clone()),
+        events,
+        manifest_verified,
+        sealed: Some(sealed),
+    }
+}
+
+/// What the collector left out, in the seal's form.
+fn as_refused(left: &LeftOut) -> Refused {
+    use base64::Engine as _;
+    let coded = left.path.path_base64.clone();
+    Refused { path_base64: coded.unwrap_or_else(|| base64::engine::general_purpose::STANDARD.encode(&left.path.path)), why: left.why.clone() }
+}
+
+/// A job of which nothing can be read, or that never ran: no patch, and no word about changes.
+fn empty(seen: &Observed) -> JobResult {
+    let labels = &seen.found.labels;
+    JobResult {
+        status: seen.status(),
+        sealed: None,
+        last_message: Vec::new(),
+        patch: None,
+        changes: Vec::new(),
+        no_changes: false,
+        files: Vec::new(),
+        risk: Risk::default(),
+        applies: None,
+        snapshot: SnapshotSummary { head: labels.head.clone(), dirty: labels.dirty, ..SnapshotSummary::default() },
+        refused: Vec::new(),
+        refused_count: 0,
+        usage: Default::default(),
+        usage_source: "codex",
+        provider_error: None,
+        events: Vec::new(),
+        manifest_verified: false,
+    }
+}
+
+fn lost(mut seen: Observed) -> Harvest {
+    seen.derived.state = JobState::Lost;
+    seen.derived.reason = Some(Reason::Lost);
+    seen.derived.detail = "It ended, but its sealed result is not there: nothing can be said about changes.".into();
+    Harvest { result: empty(&seen), seen }
+}
+
+/// How long a second start may take to seal: it walks the whole workspace.
+pub(super) const SEAL_WITHIN: Duration = Duration::from_secs(180);
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

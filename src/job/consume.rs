@@ -1,0 +1,83 @@
+//! The two verbs that end a job: consume (nothing is left) and cancel (the partial work is sealed).
+
+use std::time::Duration;
+
+use super::service::Core;
+use super::status::{self, Observed};
+use super::{JobId, JobResult, JobStatus, bury, collect, seal};
+use crate::engine::ContainerState;
+use crate::error::{Error, Result};
+
+/// How long a cancel waits for the seal before it returns what is true then.
+const SEALED_WITHIN: Duration = Duration::from_secs(10);
+/// A job that is being delivered may start between a look and a signal.
+const CANCEL_ROUNDS: u32 = 4;
+
+/// The result, and nothing is left. The rename is what decides among several callers: one wins, the others find no such job.
+pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
+    let outcome = collect::collect(core, id).await;
+    let (seen, outcome) = match outcome {
+        Ok(harvest) => (harvest.seen, Ok(harvest.result)),
+        // A tombstone is consumed too: its error is its result.
+        Err(error) => match status::observe(core, id).await? {
+            Some(seen) if seen.found.labels.ended.is_some() => (seen, Err(error)),
+            _ => return Err(error),
+        },
+    };
+    let container = seen.found.container();
+    if !bury::claim(core, id, &container).await? {
+        return Err(super::id::not_found());
+    }
+    bury::remove(core, id, &container).await;
+    outcome
+}
+
+/// Ends a job and waits until its work is sealed. One that has ended is left as it is.
+pub(super) async fn cancel(core: &Core, id: &JobId) -> Result<JobStatus> {
+    for _ in 0..CANCEL_ROUNDS {
+        let Some(seen) = status::observe(core, id).await? else {
+            return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
+        };
+        if let Some(status) = cancel_once(core, seen).await? {
+            return Ok(status);
+        }
+    }
+    Err(Error::new(crate::error::Code::EngineError, "cancel the job: its container keeps changing").with_hint("try again"))
+}
+
+/// `None`: it changed meanwhile, look again.
+async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
+    if seen.derived.state.is_final() {
+        return Ok(Some(seen.status()));
+    }
+    let engine = core.engine().await?;
+    let container = seen.found.container();
+    match seen.found.facts.state {
+        ContainerState::Created => {
+            // The delivery, here or elsewhere, finds its container gone and stops.
+            bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await?;
+            Ok(status::observe(core, &seen.found.labels.id).await?.map(|seen| seen.status()))
+        }
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused => {
+            // A paused process takes the signal when it is thawed; sending it first leaves it no time to go on.
+            let signalled = engine.signal_container(&container, "SIGUSR1").await;
+            if seen.found.facts.state == ContainerState::Paused {
+                engine.unpause_container(&container).await?;
+                if !matches!(signalled, Ok(true)) {
+                    engine.signal_container(&container, "SIGUSR1").await?;
+                }
+            } else {
+                signalled?;
+            }
+            if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, engine.wait_container(&container)).await {
+                ended?;
+            }
+            let now = status::observe(core, &seen.found.labels.id).await?.ok_or_else(super::id::not_found)?;
+            let now = if now.derived.needs_seal { seal::seal_again(core, now).await? } else { now };
+            Ok(Some(now.status()))
+        }
+        // It died unsealed: what there is gets sealed, and it keeps the reason for which it died.
+        ContainerState::Exited => Ok(Some(seal::seal_again(core, seen).await?.status())),
+        ContainerState::Removing | ContainerState::Dead => Ok(None),
+    }
+}

@@ -1,0 +1,253 @@
+//! Delivery: the workspace, the request and the pass, into a created container; then its start.
+//!
+//! One tar stream, made while the repository is read: `./`, `in/`, the frames as they are compressed, the facts, and the request
+//! last, because it holds the manifest's digest. Beside it the gateway admits the job. The container starts when all of that is done.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use super::labels::JobLabels;
+use super::service::Core;
+use super::time::now_ms;
+use super::{bury, gateway};
+use crate::engine::{ContainerRef, UploadStream};
+use crate::error::{Code, Error, Result};
+use crate::protocol::admin::{AdminRequest, Admission};
+use crate::protocol::paths;
+use crate::protocol::request::JobRequest;
+use crate::workspace::{Packed, Plan};
+
+/// Chunks that may wait for the engine; a frame has about 4 MiB of plain content.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// Everything that a job is delivered with.
+pub(super) struct Parcel {
+    pub labels: JobLabels,
+    pub container: ContainerRef,
+    pub image_id: String,
+    pub plan: Plan,
+    /// Complete but for the manifest's digest.
+    pub request: JobRequest,
+    pub admission: Admission,
+}
+
+/// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
+pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel) -> Result<()> {
+    let Parcel { labels, container, image_id, plan, request, admission } = parcel;
+    let left = labels.prepare_by.saturating_mul(1000).saturating_sub(now_ms());
+    let work = send(core, &labels, &container, plan, request, admission);
+    let outcome = match tokio::time::timeout(std::time::Duration::from_millis(left), work).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            Err(Error::new(Code::Timeout, "deliver the workspace in time").with_hint("look at the engine's load and its disk, and start a new job"))
+        }
+    };
+    if let Err(error) = &outcome {
+        tracing::warn!(job = %labels.id, error = error.chain(), "the delivery failed");
+        bury::failed_delivery(core, &labels, &container, &image_id, error).await;
+    }
+    outcome
+}
+
+async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, plan: Plan, request: JobRequest, admission: Admission) -> Result<()> {
+    let engine = core.engine().await?;
+    let began = std::time::Instant::now();
+    let (chunks, body) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    let (digest, digest_known) = oneshot::channel();
+    let packing = core.tasks.spawn_blocking(move || pack(plan, request, &chunks, digest));
+    let body: UploadStream = Box::pin(futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) }));
+
+    let uploading = async {
+        let uploaded = engine.upload(container, paths::JOB, body).await;
+        tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "uploaded");
+        uploaded
+    };
+    let admitting = async {
+        let admit = AdminRequest::Admit(admission);
+        core.gateway.request(&engine, &core.settings, &admit, gateway::START_WITHIN).await?;
+        tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "admitted");
+        // Without a digest the packing failed, and says so itself.
+        let Ok(manifest_sha256) = digest_known.await else { return Ok(()) };
+        core.deliveries.set_manifest(&labels.id, &manifest_sha256);
+        let record = AdminRequest::RecordManifest { job_id: labels.id.to_string(), manifest_sha256 };
+        core.gateway.request(&engine, &core.settings, &record, gateway::START_WITHIN).await.map(|_| ())
+    };
+    let (packed, uploaded, admitted) = tokio::join!(packing, uploading, admitting);
+    let packed = packed.map_err(|e| Error::internal("pack the workspace").with_source(e))?;
+    match (packed, uploaded) {
+        (Ok(_), Ok(())) => {}
+        // A stream that was cut by the other side is not the cause.
+        (Err(Broken::Packing(e)), _) | (_, Err(e)) => return Err(e),
+        (Err(Broken::Stream), Ok(())) => return Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
+    }
+    admitted?;
+    engine.start_container(container).await?;
+    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "started");
+    Ok(())
+}
+
+/// Why packing stopped.
+enum Broken {
+    /// The repository could not be read.
+    Packing(Error),
+    /// The engine no longer takes bytes.
+    Stream,
+}
+
+/// Blocking: writes the whole tar stream.
+fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Packed, Broken> {
+    let tar = TarStream { chunks };
+    let written = (|| {
+        for (name, mode) in [("./", 0o711), ("in/", 0o700), ("in/frames/", 0o700), ("in/facts/", 0o700)] {
+            tar.directory(name, mode).map_err(|_| Broken::Stream)?;
+        }
+        let mut cut = false;
+        let packed =
+            crate::workspace::pack(plan, &mut |index, frame| tar.file(&format!("in/frames/{index:05}.zst"), frame).inspect_err(|_| cut = true));
+        let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;
+        request.manifest_sha256.clone_from(&packed.manifest_sha256);
+        // Nobody listens when the admission failed first; the stream ends all the same.
+        let _ = digest.send(packed.manifest_sha256.clone());
+        let json = |e: serde_json::Error| Broken::Packing(Error::internal("write the request").with_source(e));
+        let summary = serde_json::to_vec(&packed.summary).map_err(json)?;
+        // The request holds the pass; this copy becomes the upload itself.
+        let request = serde_json::to_vec(&request).map_err(json)?;
+        (|| {
+            tar.file("in/facts/manifest", packed.manifest.clone())?;
+            tar.file("in/facts/snapshot.json", summary)?;
+            tar.file("in/request.json", request)?;
+            tar.end()
+        })()
+        .map_err(|_| Broken::Stream)?;
+        Ok(packed)
+    })();
+    if written.is_err() {
+        // Ends the upload with an error instead of as a short but whole archive.
+        let _ = chunks.blocking_send(Err(io::Error::other("the delivery was given up")));
+    }
+    written
+}
+
+/// Writes a tar stream by hand, so that a file's bytes go to the engine without being copied.
+struct TarStream<'a> {
+    chunks: &'a mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl TarStream<'_> {
+    fn directory(&self, name: &str, mode: u32) -> io::Result<()> {
+        self.header(name, tar::EntryType::Directory, mode, 0)
+    }
+
+    fn file(&self, name: &str, content: Vec<u8>) -> io::Result<()> {
+        let size = content.len();
+        self.header(name, tar::EntryType::Regular, 0o600, size as u64)?;
+        if size > 0 {
+            self.send(content.into())?;
+        }
+        match size % 512 {
+            0 => Ok(()),
+            part => self.send(Bytes::from_static(&[0; 512]).slice(part..)),
+        }
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.send(Bytes::from_static(&[0; 1024]))
+    }
+
+    fn header(&self, name: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        // `set_path` would drop the leading "./" that sets the mode of the volume's own top.
+        let field = header.as_old_mut().name.get_mut(..name.len()).ok_or_else(|| io::Error::other("name too long"))?;
+        field.copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        // A fixed time: nothing of this machine's clock is in the archive.
+        header.set_mtime(1);
+        header.set_size(size);
+        header.set_cksum();
+        self.send(Bytes::copy_from_slice(header.as_bytes()))
+    }
+
+    fn send(&self, bytes: Bytes) -> io::Result<()> {
+        self.chunks.blocking_send(Ok(bytes)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// A pass: 256 random bits in hex.
+pub(super) fn new_pass() -> Zeroizing<String> {
+    use sha2::Digest as _;
+    // Each UUID brings 122 random bits from the operating system; three hashed together fill 256.
+    let mut hash = sha2::Sha256::new();
+    for _ in 0..3 {
+        hash.update(uuid::Uuid::new_v4().as_bytes());
+    }
+    Zeroizing::new(crate::protocol::manifest::hex(&hash.finalize()))
+}
+
+/// SHA-256 in hex.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    crate::protocol::manifest::hex(&sha2::Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_is_a_tar_of_roots_files_with_fixed_times() {
+        let (sender, mut receiver) = mpsc::channel(64);
+        let tar = TarStream { chunks: &sender };
+        tar.directory("./", 0o711).unwrap();
+        tar.directory("in/", 0o700).unwrap();
+        let contents = [vec![], vec![7; 1], vec![8; 511], vec![9; 512], vec![1; 513]];
+        for (index, content) in contents.iter().enumerate() {
+            tar.file(&format!("in/frames/{index:05}.zst"), content.clone()).unwrap();
+        }
+        tar.end().unwrap();
+        assert!(tar.file(&"x".repeat(101), Vec::new()).is_err());
+        drop(sender);
+        let mut stream = Vec::new();
+        while let Some(chunk) = receiver.blocking_recv() {
+            stream.extend_from_slice(&chunk.unwrap());
+        }
+        assert_eq!(stream.len() % 512, 0);
+        assert_eq!(&stream[..3], b"./\0", "the first entry sets the mode of the volume's top");
+        let mut archive = tar::Archive::new(stream.as_slice());
+        let mut seen = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header().clone();
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()), (0, 0, 1));
+            let mut content = Vec::new();
+            io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            seen.push((String::from_utf8(header.path_bytes().into_owned()).unwrap(), header.mode().unwrap(), content));
+        }
+        assert_eq!(seen[0], ("./".into(), 0o711, vec![]));
+        assert_eq!(seen[1], ("in/".into(), 0o700, vec![]));
+        for (index, content) in contents.into_iter().enumerate() {
+            assert_eq!(seen[index + 2], (format!("in/frames/{index:05}.zst"), 0o600, content));
+        }
+        assert_eq!(seen.len(), 7);
+    }
+
+    #[test]
+    fn a_stream_that_nobody_reads_is_an_error() {
+        let (sender, receiver) = mpsc::channel(1);
+        drop(receiver);
+        assert_eq!(TarStream { chunks: &sender }.end().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn passes_are_64_hex_digits_and_differ() {
+        let (one, two) = (new_pass(), new_pass());
+        assert!(one.len() == 64 && one.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+        assert_ne!(one, two);
+    }
+}

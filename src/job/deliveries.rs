@@ -1,0 +1,158 @@
+//! What this process remembers of the jobs that it delivers: whether that is done, how it failed, and what was sent.
+//!
+//! A convenience, not a record: a process that dies takes it along, and others read tombstones and the gateway's ledger instead.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::JobId;
+use crate::error::{Error, Result};
+
+/// More than anybody asks about again.
+const MAX_REMEMBERED: usize = 1_000;
+
+#[derive(Default)]
+pub(super) struct Deliveries {
+    known: Mutex<HashMap<JobId, Delivery>>,
+}
+
+struct Delivery {
+    outcome: watch::Receiver<Option<Option<Told>>>,
+    manifest_sha256: Option<String>,
+    made: u64,
+}
+
+/// An error that can be told more than once.
+#[derive(Clone)]
+struct Told {
+    code: crate::error::Code,
+    message: String,
+    hint: Option<String>,
+    retry_after_ms: Option<u64>,
+    details: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Told {
+    fn new(error: &Error) -> Self {
+        Self {
+            code: error.code,
+            message: error.chain(),
+            hint: error.hint.clone(),
+            retry_after_ms: error.retry_after_ms,
+            details: error.details.clone(),
+        }
+    }
+
+    fn tell(self) -> Error {
+        let mut error = Error::new(self.code, self.message);
+        error.hint = self.hint;
+        error.retry_after_ms = self.retry_after_ms;
+        error.details = self.details;
+        error
+    }
+}
+
+/// Ends the wait of all who wait for a delivery.
+pub(super) struct Pending {
+    outcome: watch::Sender<Option<Option<Told>>>,
+}
+
+impl Pending {
+    /// It is done, or has failed.
+    pub(super) fn finish(self, outcome: &Result<()>) {
+        self.outcome.send_replace(Some(outcome.as_ref().err().map(Told::new)));
+    }
+}
+
+impl Deliveries {
+    fn known(&self) -> MutexGuard<'_, HashMap<JobId, Delivery>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A delivery begins.
+    pub(super) fn begin(&self, id: &JobId) -> Pending {
+        let (sender, outcome) = watch::channel(None);
+        let mut known = self.known();
+        let made = known.values().map(|delivery| delivery.made).max().map_or(0, |newest| newest + 1);
+        if known.len() >= MAX_REMEMBERED
+            && let Some(oldest) = known.iter().filter(|(_, d)| d.outcome.borrow().is_some()).min_by_key(|(_, d)| d.made).map(|(id, _)| id.clone())
+        {
+            known.remove(&oldest);
+        }
+        known.insert(id.clone(), Delivery { outcome, manifest_sha256: None, made });
+        Pending { outcome: sender }
+    }
+
+    /// What was sent.
+    pub(super) fn set_manifest(&self, id: &JobId, sha256: &str) {
+        if let Some(delivery) = self.known().get_mut(id) {
+            delivery.manifest_sha256 = Some(sha256.to_owned());
+        }
+    }
+
+    /// What this process sent.
+    pub(super) fn manifest(&self, id: &JobId) -> Option<String> {
+        self.known().get(id)?.manifest_sha256.clone()
+    }
+
+    /// How a delivery of this process failed.
+    pub(super) fn failure(&self, id: &JobId) -> Option<Error> {
+        let told = self.known().get(id)?.outcome.borrow().clone()??;
+        Some(told.tell())
+    }
+
+    /// Waits until a delivery of this process is done; at once for a job of another.
+    pub(super) async fn wait(&self, id: &JobId) -> Result<()> {
+        let Some(mut outcome) = self.known().get(id).map(|delivery| delivery.outcome.clone()) else { return Ok(()) };
+        match outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
+            Ok(Some(Some(told))) => Err(told.tell()),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::internal("deliver the job: its task ended early")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_outcome_and_a_failure_is_told_again() {
+        let deliveries = Deliveries::default();
+        let (good, bad) = (JobId::random(), JobId::random());
+        assert!(deliveries.wait(&good).await.is_ok(), "a job of another process");
+        let (one, two) = (deliveries.begin(&good), deliveries.begin(&bad));
+        deliveries.set_manifest(&good, "ab");
+        assert!(deliveries.failure(&bad).is_none(), "not yet");
+        let failed = Err(Error::new(Code::EngineError, "upload").with_hint("h").with_source(std::io::Error::other("cut")));
+        let ((), first, second) = tokio::join!(
+            async {
+                one.finish(&Ok(()));
+                two.finish(&failed);
+            },
+            deliveries.wait(&good),
+            deliveries.wait(&bad)
+        );
+        assert!(first.is_ok());
+        for error in [second.unwrap_err(), deliveries.failure(&bad).unwrap()] {
+            assert_eq!((error.code, error.message.as_str(), error.hint.as_deref()), (Code::EngineError, "upload: cut", Some("h")));
+        }
+        assert_eq!(deliveries.manifest(&good).as_deref(), Some("ab"));
+        assert!(deliveries.failure(&good).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_vanished_is_an_error_and_memory_is_bounded() {
+        let deliveries = Deliveries::default();
+        let lost = JobId::random();
+        drop(deliveries.begin(&lost));
+        assert_eq!(deliveries.wait(&lost).await.unwrap_err().code, Code::Internal);
+        for _ in 0..MAX_REMEMBERED * 2 {
+            deliveries.begin(&JobId::random()).finish(&Ok(()));
+        }
+        assert_eq!(deliveries.known().len(), MAX_REMEMBERED);
+    }
+}

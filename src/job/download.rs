@@ -1,0 +1,277 @@
+//! Reading what the engine sends of a job's directory: a tar stream from which only the expected plain files are taken.
+//!
+//! Nothing is unpacked: each file goes to memory or, when large, to an unnamed temporary file, never under a name from the archive.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use sha2::Digest as _;
+use tempfile::SpooledTempFile;
+use tokio::sync::mpsc;
+
+use super::service::Core;
+use crate::engine::ContainerRef;
+use crate::error::{Code, Error, Result};
+
+/// What is kept in memory of one file.
+const IN_MEMORY: usize = 4 << 20;
+/// Entries that one archive may have.
+const MAX_ENTRIES: u32 = 256;
+/// Bytes of headers and padding beside the files.
+const OVERHEAD: u64 = 1 << 20;
+const CHUNKS_IN_FLIGHT: usize = 8;
+
+/// A file that may be in the archive.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    /// Its plain name, at the top of the directory.
+    pub name: &'static str,
+    /// Bytes that are taken.
+    pub max: u64,
+    /// More than that is cut off; otherwise it is an error.
+    pub cut: bool,
+}
+
+/// A file that was there.
+#[derive(Debug)]
+pub(super) struct Piece {
+    data: SpooledTempFile,
+    /// SHA-256 of the bytes, hex.
+    pub sha256: String,
+}
+
+impl Piece {
+    /// A reader from the start.
+    pub(super) fn reader(&mut self) -> io::Result<&mut SpooledTempFile> {
+        self.data.seek(SeekFrom::Start(0))?;
+        Ok(&mut self.data)
+    }
+
+    /// All bytes.
+    pub(super) fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.reader()?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// What was there, by name.
+pub(super) type Pieces = BTreeMap<&'static str, Piece>;
+
+/// Downloads a directory; `None`: there is none.
+pub(super) async fn directory(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
+    let Some(mut stream) = core.engine().await?.download(container, path).await? else { return Ok(None) };
+    let (chunks, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
+    let reading = core.tasks.spawn_blocking(move || read(ChunkReader { receiver, current: Bytes::new() }, expected));
+    let mut broken = None;
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) => {
+                if chunks.send(chunk).await.is_err() {
+                    break;
+                }
+            }
+            Err(e) => {
+                broken = Some(e);
+                break;
+            }
+        }
+    }
+    drop(chunks);
+    let pieces = reading.await.map_err(|e| Error::internal("read a download").with_source(e))?;
+    match (broken, pieces) {
+        (Some(e), _) => Err(e),
+        (None, Ok(pieces)) => Ok(Some(pieces)),
+        (None, Err(e)) => Err(Error::new(Code::JobFailed, format!("read {path} of the job"))
+            .with_source(e)
+            .with_hint("the job's files are damaged; start a new job")),
+    }
+}
+
+/// The async stream's bytes for a blocking reader. A stream that broke looks ended here; the sender knows better.
+struct ChunkReader {
+    receiver: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.current = chunk,
+                None => return Ok(0),
+            }
+        }
+        let n = self.current.len().min(buffer.len());
+        let part = self.current.split_to(n);
+        if let Some(target) = buffer.get_mut(..n) {
+            target.copy_from_slice(&part);
+        }
+        Ok(n)
+    }
+}
+
+fn bad(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// Reads an archive; blocking.
+fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
+    // What is cut or skipped still passes through, so the bound leaves room for one excess of each file.
+    let total = expected.iter().fold(OVERHEAD, |sum, file| sum.saturating_add(file.max.saturating_mul(2)));
+    let mut archive = tar::Archive::new(input.take(total));
+    let mut pieces = Pieces::new();
+    let mut seen = 0;
+    // Raw: long names and extended headers would be read into memory at the size that they claim. Our names need neither.
+    for entry in archive.entries()?.raw(true) {
+        let entry = entry?;
+        seen += 1;
+        if seen > MAX_ENTRIES {
+            return Err(bad("too many entries"));
+        }
+        let Some(file) = plain_name(&entry.path_bytes()).and_then(|name| expected.iter().find(|file| file.name.as_bytes() == name)) else {
+            continue;
+        };
+        let header = entry.header();
+        if header.entry_type() != tar::EntryType::Regular {
+            return Err(bad(format!("{} is not a regular file", file.name)));
+        }
+        let size = header.entry_size()?;
+        if size > file.max && !file.cut {
+            return Err(bad(format!("{} has {size} bytes, {} are allowed", file.name, file.max)));
+        }
+        let piece = take(entry, size.min(file.max))?;
+        if pieces.insert(file.name, piece).is_some() {
+            return Err(bad(format!("{} is there twice", file.name)));
+        }
+    }
+    Ok(pieces)
+}
+
+/// `directory/name` or `./name` or `name`: the plain name; `None` for anything deeper or odd.
+fn plain_name(path: &[u8]) -> Option<&[u8]> {
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    match parts.as_slice() {
+        [name] | [_, name] if !parts.contains(&&b".."[..]) => Some(name),
+        _ => None,
+    }
+}
+
+fn take(input: impl Read, size: u64) -> io::Result<Piece> {
+    let mut data = SpooledTempFile::new(IN_MEMORY);
+    let mut hash = sha2::Sha256::new();
+    let mut input = input.take(size);
+    let mut buffer = vec![0; 64 << 10];
+    let mut taken = 0u64;
+    loop {
+        let n = input.read(&mut buffer)?;
+        let Some(part) = buffer.get(..n).filter(|part| !part.is_empty()) else { break };
+        hash.update(part);
+        data.write_all(part)?;
+        taken += n as u64;
+    }
+    if taken != size {
+        return Err(bad("the archive is cut"));
+    }
+    Ok(Piece { data, sha256: crate::protocol::manifest::hex(&hash.finalize()) })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A piece as if it had been downloaded.
+    pub(in crate::job) fn piece(bytes: &[u8]) -> Piece {
+        take(bytes, bytes.len() as u64).unwrap()
+    }
+
+    const EXPECTED: &[Expected] = &[Expected { name: "result.json", max: 1000, cut: false }, Expected { name: "events.jsonl", max: 1000, cut: true }];
+
+    fn header(name: &[u8], kind: tar::EntryType, size: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o600);
+        header.set_cksum();
+        header
+    }
+
+    fn archive(entries: &[(&[u8], tar::EntryType, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, kind, content) in entries {
+            out.extend_from_slice(header(name, *kind, content.len() as u64).as_bytes());
+            out.extend_from_slice(content);
+            out.resize(out.len().next_multiple_of(512), 0);
+        }
+        out.resize(out.len() + 1024, 0);
+        out
+    }
+
+    fn check(bytes: &[u8]) -> io::Result<Vec<(&'static str, Vec<u8>)>> {
+        let pieces = read(bytes, EXPECTED)?;
+        Ok(pieces.into_iter().map(|(name, mut piece)| (name, piece.bytes().unwrap())).collect())
+    }
+
+    use tar::EntryType as T;
+
+    #[test]
+    fn only_expected_plain_files_are_taken() {
+        let bytes = archive(&[
+            (b"out/", T::Directory, b""),
+            (b"out/result.json", T::Regular, b"{}"),
+            (b"out/events.jsonl", T::Regular, b"e"),
+            (b"out/surprise", T::Regular, &[1; 3000]),
+            (b"out/deeper/result.json", T::Regular, b"no"),
+            (b"../result.json", T::Regular, b"no"),
+            (b"/etc/result.json/x", T::Regular, b"no"),
+            (b"out/link", T::Symlink, b""),
+        ]);
+        assert_eq!(check(&bytes).unwrap(), [("events.jsonl", b"e".to_vec()), ("result.json", b"{}".to_vec())]);
+        assert_eq!(check(&archive(&[(b"./result.json", T::Regular, b"{}")])).unwrap().len(), 1);
+        assert!(check(&archive(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn hashes_are_of_the_bytes_taken() {
+        let bytes = archive(&[(b"out/result.json", T::Regular, b"abc")]);
+        let pieces = read(bytes.as_slice(), EXPECTED).unwrap();
+        assert_eq!(pieces["result.json"].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn links_devices_doubles_and_giants_are_refused() {
+        for kind in [T::Symlink, T::Link, T::Char, T::Block, T::Fifo, T::Directory, T::GNUSparse, T::Continuous] {
+            assert!(check(&archive(&[(b"out/result.json", kind, b"")])).is_err(), "{kind:?}");
+        }
+        assert!(check(&archive(&[(b"out/result.json", T::Regular, b"1"), (b"other/result.json", T::Regular, b"2")])).is_err());
+        assert!(check(&archive(&[(b"out/result.json", T::Regular, &[0; 1001])])).is_err());
+        assert_eq!(check(&archive(&[(b"out/events.jsonl", T::Regular, &[7; 1500])])).unwrap()[0].1.len(), 1000);
+    }
+
+    #[test]
+    fn announced_sizes_allocate_nothing_and_cut_archives_are_errors() {
+        let mut cut = archive(&[(b"out/result.json", T::Regular, &[7; 900])]);
+        cut.truncate(700);
+        assert!(check(&cut).is_err());
+        // Claims far more than follows: as our own file, as something to skip, as a long name and as an extended header.
+        for (name, kind) in
+            [(&b"out/result.json"[..], T::Regular), (b"out/other", T::Regular), (b"././@LongLink", T::GNULongName), (b"x", T::XHeader)]
+        {
+            let mut bytes = header(name, kind, 1 << 40).as_bytes().to_vec();
+            bytes.resize(bytes.len() + 2048, 0);
+            assert!(!check(&bytes).is_ok_and(|taken| !taken.is_empty()), "{kind:?}");
+        }
+        let many: Vec<_> = (0..MAX_ENTRIES + 1).map(|_| (&b"out/x"[..], T::Regular, &b""[..])).collect();
+        assert!(check(&archive(&many)).is_err());
+        assert!(check(&[0xff; 2048]).is_err());
+    }
+
+    #[test]
+    fn a_long_name_does_not_rename_the_next_entry() {
+        let bytes = archive(&[(b"././@LongLink", T::GNULongName, b"out/result.json\0"), (b"out/innocent", T::Regular, b"x")]);
+        assert!(check(&bytes).unwrap().is_empty());
+    }
+}

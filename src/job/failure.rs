@@ -1,0 +1,178 @@
+//! What went wrong with a job, as an error with a code, a time to retry and a hint.
+
+use super::time::now_ms;
+use super::{JobResult, JobState};
+use crate::error::{Code, Error};
+use crate::protocol::result::{ProviderError, Reason};
+
+/// Every code, for reading its text form back from labels and sealed results.
+const CODES: [Code; 39] = [
+    Code::InvalidArguments,
+    Code::InvalidWorkspaceRoot,
+    Code::WorkspaceOutsideRoots,
+    Code::InputTooLarge,
+    Code::WorkspaceTooLarge,
+    Code::NotAGitRepo,
+    Code::GitUnavailable,
+    Code::WorktreeError,
+    Code::UnsafeRepository,
+    Code::InvalidModel,
+    Code::InvalidReasoningEffort,
+    Code::UnsupportedIsolation,
+    Code::InvalidConfig,
+    Code::EngineUnavailable,
+    Code::EngineError,
+    Code::ImageMissing,
+    Code::ImageMismatch,
+    Code::GatewayUnavailable,
+    Code::CodexAuthRequired,
+    Code::CodexRateLimited,
+    Code::ProviderUnreachable,
+    Code::NonzeroExit,
+    Code::Timeout,
+    Code::TokenBudget,
+    Code::OutOfMemory,
+    Code::OutOfDisk,
+    Code::JobNotFound,
+    Code::JobRunning,
+    Code::JobCancelled,
+    Code::JobFailed,
+    Code::JobLost,
+    Code::IdempotencyConflict,
+    Code::IdempotencyResultUnavailable,
+    Code::ApplyConflict,
+    Code::ResourceNotFound,
+    Code::Unsupported,
+    Code::SetupFailed,
+    Code::Interrupted,
+    Code::Internal,
+];
+
+/// The code behind its text form.
+pub(super) fn code_from_text(text: &str) -> Option<Code> {
+    CODES.into_iter().find(|code| code.as_str() == text)
+}
+
+impl JobResult {
+    /// The error that a bad end is; `None` for a completed job. Partial work may be there all the same: [`JobResult::patch`].
+    pub fn failure(&self) -> Option<Error> {
+        let reason = self.status.reason?;
+        let code = match reason {
+            Reason::Completed => return None,
+            Reason::Failed => self.failed_code(),
+            Reason::Cancelled => Code::JobCancelled,
+            Reason::Deadline => Code::Timeout,
+            Reason::TokenBudget => Code::TokenBudget,
+            Reason::Memory => Code::OutOfMemory,
+            Reason::Disk => Code::OutOfDisk,
+            // A provider that answered, only with refusals, was reached.
+            Reason::ProviderUnreachable => match self.provider_error.as_ref().and_then(provider_code) {
+                Some(code) => code,
+                None => Code::ProviderUnreachable,
+            },
+            Reason::Interrupted => Code::JobFailed,
+            Reason::Lost => Code::JobLost,
+        };
+        let detail = self.sealed.as_ref().map_or(self.status.detail.as_str(), |sealed| sealed.detail.as_str());
+        let mut error = Error::new(code, fragment(&crate::display::bounded(detail.as_bytes(), 500)))
+            .with_detail("reason", reason.as_str())
+            .with_detail("state", self.status.state.as_str())
+            .with_detail("partial_patch", self.patch.is_some())
+            .with_hint(hint(code, reason, self.patch.is_some()));
+        if let Some(provider) = &self.provider_error {
+            if let Ok(value) = serde_json::to_value(provider) {
+                error = error.with_detail("provider", value);
+            }
+            if matches!(code, Code::CodexRateLimited | Code::ProviderUnreachable)
+                && let Some(ms) = retry_after_ms(provider)
+            {
+                error = error.with_retry_after_ms(ms);
+            }
+        }
+        Some(error)
+    }
+
+    fn failed_code(&self) -> Code {
+        if let Some(code) = self.sealed.as_ref().and_then(|sealed| sealed.detail_code.as_deref()).and_then(code_from_text) {
+            return code;
+        }
+        if let Some(code) = self.provider_error.as_ref().and_then(provider_code) {
+            return code;
+        }
+        match (&self.sealed, self.status.state) {
+            (Some(sealed), JobState::Failed) if sealed.codex.exit_code.is_some_and(|code| code != 0) => Code::NonzeroExit,
+            _ => Code::JobFailed,
+        }
+    }
+}
+
+fn provider_code(error: &ProviderError) -> Option<Code> {
+    match error.kind.as_str() {
+        "auth" => Some(Code::CodexAuthRequired),
+        "quota" | "rate_limit" => Some(Code::CodexRateLimited),
+        "unreachable" => Some(Code::ProviderUnreachable),
+        "model" => Some(Code::InvalidModel),
+        _ => None,
+    }
+}
+
+/// When the provider says that a retry makes sense; a reset time in the past means now.
+fn retry_after_ms(error: &ProviderError) -> Option<u64> {
+    let from_reset = error.resets_at.map(|at| u64::try_from(at).unwrap_or(0).saturating_mul(1000).saturating_sub(now_ms()));
+    let from_delay = error.retry_after_seconds.map(|seconds| seconds.saturating_mul(1000));
+    from_reset.max(from_delay)
+}
+
+/// A sentence as a fragment: without its full stop, and with a small letter where a capital only opens the sentence.
+fn fragment(sentence: &str) -> String {
+    let trimmed = sentence.trim().trim_end_matches('.');
+    for (opening, small) in [("It ", "it "), ("Its ", "its "), ("The ", "the "), ("No ", "no ")] {
+        if let Some(rest) = trimmed.strip_prefix(opening) {
+            return format!("{small}{rest}");
+        }
+    }
+    if trimmed.is_empty() { "the job failed".to_owned() } else { trimmed.to_owned() }
+}
+
+/// What to do about a bad end.
+fn hint(code: Code, reason: Reason, partial: bool) -> String {
+    let advice = match (code, reason) {
+        (Code::CodexAuthRequired, _) => "set a valid API key (`[model] api_key_env` or `api_key_file`) and start a new job",
+        (Code::CodexRateLimited, _) => "wait until the provider's limit resets, then start a new job",
+        (Code::ProviderUnreachable, _) => "check `[model] upstream` and the gateway's network with `anchorhold doctor`, then start a new job",
+        (Code::InvalidModel, _) => "name a model that the provider serves, and start a new job",
+        (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",
+        (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
+        (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",
+        (Code::OutOfDisk, _) => "raise `[limits] disk` or give it a smaller task",
+        (Code::JobCancelled | Code::JobLost, _) | (_, Reason::Interrupted) => "start a new job",
+        _ => "read the job's log (`anchorhold logs`), correct the cause and start a new job",
+    };
+    if partial { format!("{advice}; the partial work is in the result's patch") } else { advice.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_read_back_and_none_is_there_twice() {
+        for code in CODES {
+            assert_eq!(code_from_text(code.as_str()), Some(code));
+        }
+        assert_eq!(code_from_text("no_such_code"), None);
+    }
+
+    #[test]
+    fn sentences_become_fragments() {
+        for (sentence, expected) in [
+            ("It met its deadline.", "it met its deadline"),
+            ("Codex failed.", "Codex failed"),
+            ("Item missing", "Item missing"),
+            (" . ", "the job failed"),
+            ("", "the job failed"),
+        ] {
+            assert_eq!(fragment(sentence), expected);
+        }
+    }
+}

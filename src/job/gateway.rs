@@ -1,0 +1,267 @@
+//! The gateway's container: found or made, and asked through one kept control session.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::admin::{self, Session};
+use super::spec;
+use crate::config::Settings;
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName};
+use crate::error::{Code, Error, Result};
+use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
+use crate::protocol::{PROTOCOL_VERSION, paths};
+
+/// How long a gateway that was just started may take until its control answers.
+pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// This process's way to the gateway.
+#[derive(Default)]
+pub(super) struct Gateway {
+    /// One at a time; taken out while in use, so that a call that is dropped half-way drops the session with it.
+    session: Mutex<Option<Session>>,
+}
+
+/// The container, looked at but not judged.
+pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
+    engine.inspect_container(&reference(settings)?).await
+}
+
+fn reference(settings: &Settings) -> Result<ContainerRef> {
+    Ok(ContainerRef::Name(ObjectName::parse(&settings.gateway.name)?))
+}
+
+/// What to do about the container that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It runs and is the one that these settings and this build want.
+    Use,
+    /// It is the right one and does not run.
+    Start,
+    /// It is the right one and somebody paused it.
+    Unpause,
+    /// It runs and was made by another build or for another network.
+    Outdated,
+    /// It does not run, and is broken or was made by another build or for another network.
+    Replace,
+    /// Something else has its name.
+    Foreign,
+}
+
+fn judge(facts: &ContainerFacts, settings: &Settings, image: &ImageFacts) -> Verdict {
+    let label = |key: &str| facts.labels.get(key).map(String::as_str);
+    if label(spec::GATEWAY) != Some(&settings.gateway.name) {
+        return Verdict::Foreign;
+    }
+    let right = label(spec::GATEWAY_IMAGE) == Some(&image.id) && label(spec::GATEWAY_NETWORK) == Some(&settings.gateway.network);
+    match (facts.state, right) {
+        (ContainerState::Running | ContainerState::Restarting, true) => Verdict::Use,
+        (ContainerState::Running | ContainerState::Restarting | ContainerState::Paused, false) => Verdict::Outdated,
+        (ContainerState::Paused, true) => Verdict::Unpause,
+        (ContainerState::Created | ContainerState::Exited, true) => Verdict::Start,
+        (ContainerState::Created | ContainerState::Exited, false) | (ContainerState::Removing | ContainerState::Dead, _) => Verdict::Replace,
+    }
+}
+
+impl Gateway {
+    /// Makes sure that a gateway runs which this process can use. `found` is what [`look`] saw.
+    pub(super) async fn ensure(&self, engine: &Engine, settings: &Settings, image: &ImageFacts, found: Option<ContainerFacts>) -> Result<()> {
+        let mut found = found;
+        // Another process may do the same at the same time; then one of the next rounds finds its work done.
+        for _ in 0..5 {
+            let Some(facts) = found else {
+                if self.create(engine, settings, image).await? {
+                    return self.wait_ready(engine, settings).await;
+                }
+                found = look(engine, settings).await?;
+                continue;
+            };
+            let container = ContainerRef::Id(facts.id.clone());
+            match judge(&facts, settings, image) {
+                Verdict::Use => return Ok(()),
+                Verdict::Start => {
+                    engine.start_container(&container).await?;
+                    return self.wait_ready(engine, settings).await;
+                }
+                Verdict::Unpause => {
+                    engine.unpause_container(&container).await?;
+                    return Ok(());
+                }
+                Verdict::Foreign => {
+                    return Err(Error::new(
+                        Code::GatewayUnavailable,
+                        format!("start the gateway: another container is named {:?}", settings.gateway.name),
+                    )
+                    .with_hint("remove or rename that container, or set `[gateway] name`"));
+                }
+                Verdict::Outdated => {
+                    if !self.idle(engine, settings).await? {
+                        return Ok(());
+                    }
+                    tracing::info!(gateway = settings.gateway.name, "replacing the gateway of another build or network");
+                    engine.remove_container(&container).await?;
+                }
+                Verdict::Replace => {
+                    engine.remove_container(&container).await?;
+                }
+            }
+            found = look(engine, settings).await?;
+        }
+        Err(Error::new(Code::GatewayUnavailable, "start the gateway: its container keeps changing")
+            .with_hint("another process may be replacing it; try again, and run `anchorhold doctor` if this stays"))
+    }
+
+    /// Whether an outdated gateway may be replaced. A busy one is used as it is, if it speaks our protocol.
+    async fn idle(&self, engine: &Engine, settings: &Settings) -> Result<bool> {
+        // A gateway that does not answer serves nobody.
+        let Ok(status) = self.request(engine, settings, &AdminRequest::Status, Duration::from_secs(2)).await else { return Ok(true) };
+        match status {
+            AdminResponse::Status { running: 0, queued: 0, .. } => Ok(true),
+            AdminResponse::Status { protocol: PROTOCOL_VERSION, .. } => Ok(false),
+            _ => Err(Error::new(Code::GatewayUnavailable, "use the gateway: one of another version is busy with jobs")
+                .with_hint("wait until its jobs have ended, or set another `[gateway] name`")),
+        }
+    }
+
+    /// Creates and starts it; `false`: another process was first.
+    async fn create(&self, engine: &Engine, settings: &Settings, image: &ImageFacts) -> Result<bool> {
+        match engine.create_container(&spec::gateway(settings, &image.id)?).await {
+            Ok((id, warnings)) => {
+                for warning in warnings {
+                    tracing::warn!(warning, "the engine about the gateway");
+                }
+                engine.start_container(&id.into()).await.map_err(|e| {
+                    let hint = e.hint.clone().unwrap_or_else(|| "set `[gateway] network` to a network of this engine".to_owned());
+                    Error::new(Code::GatewayUnavailable, "start the gateway").with_hint(hint).with_source(e)
+                })?;
+                Ok(true)
+            }
+            Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn wait_ready(&self, engine: &Engine, settings: &Settings) -> Result<()> {
+        match self.request(engine, settings, &AdminRequest::Status, START_WITHIN).await? {
+            AdminResponse::Status { protocol: PROTOCOL_VERSION, .. } => Ok(()),
+            _ => Err(Error::new(Code::GatewayUnavailable, "use the gateway: it speaks another version of the protocol")
+                .with_hint("build the image again with `anchorhold image build`")),
+        }
+    }
+
+    /// One control request. Without an answer it is tried again for up to `patience`; every request may be sent twice.
+    pub(super) async fn request(&self, engine: &Engine, settings: &Settings, request: &AdminRequest, patience: Duration) -> Result<AdminResponse> {
+        let until = Instant::now() + patience;
+        let mut slot = self.session.lock().await;
+        loop {
+            let (kept, attempt) = match slot.take() {
+                Some(session) => (true, Ok(session)),
+                None => (false, self.open(engine, settings).await),
+            };
+            let failure = match attempt {
+                Ok(mut session) => match session.request(request).await {
+                    Ok(answer) => {
+                        *slot = Some(session);
+                        return match answer {
+                            AdminResponse::Error { code, message } => Err(admin::refused(&code, &message)),
+                            answer => Ok(answer),
+                        };
+                    }
+                    // The gateway may have been replaced since the session was opened.
+                    Err(_) if kept => continue,
+                    Err(e) => e,
+                },
+                Err(e) => e,
+            };
+            if Instant::now() >= until {
+                return Err(failure);
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn open(&self, engine: &Engine, settings: &Settings) -> Result<Session> {
+        let argv = [paths::BINARY, "gateway", "admin"];
+        let exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await.map_err(|e| {
+            if e.code == Code::EngineError {
+                Error::new(Code::GatewayUnavailable, "speak to the gateway").with_hint("run `anchorhold doctor`").with_source(e)
+            } else {
+                e
+            }
+        })?;
+        Ok(Session::new(exec))
+    }
+
+    /// What the gateway knows about a job; `None`: it cannot be asked, or does not know it.
+    pub(super) async fn account(&self, engine: &Engine, settings: &Settings, job_id: &str) -> Option<JobAccount> {
+        match self.request(engine, settings, &AdminRequest::Job { job_id: job_id.to_owned() }, Duration::ZERO).await {
+            Ok(AdminResponse::Job(account)) => Some(account),
+            Ok(_) => None,
+            Err(e) => {
+                tracing::debug!(error = e.chain(), "the gateway's account could not be had");
+                None
+            }
+        }
+    }
+
+    /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
+    pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
+        if let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
+            tracing::debug!(error = e.chain(), "the pass could not be revoked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ContainerId;
+
+    fn facts(state: ContainerState, change: impl FnOnce(&mut std::collections::BTreeMap<String, String>)) -> ContainerFacts {
+        let mut labels = spec::gateway(&Settings::default(), "sha256:1").unwrap().labels;
+        change(&mut labels);
+        ContainerFacts {
+            id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            name: "anchorhold-gateway".into(),
+            labels,
+            state,
+            exit_code: None,
+            oom_killed: false,
+            created_unix_ms: 0,
+            started_unix_ms: None,
+            finished_unix_ms: None,
+            image_id: "sha256:1".into(),
+        }
+    }
+
+    #[test]
+    fn only_our_own_right_and_running_gateway_is_used() {
+        use ContainerState as S;
+        let image = ImageFacts { id: "sha256:1".into(), labels: Default::default(), volumes: Vec::new(), size: 0 };
+        let right = |_: &mut _| {};
+        let old = |labels: &mut std::collections::BTreeMap<String, String>| {
+            labels.insert(spec::GATEWAY_IMAGE.into(), "sha256:0".into());
+        };
+        let elsewhere = |labels: &mut std::collections::BTreeMap<String, String>| {
+            labels.insert(spec::GATEWAY_NETWORK.into(), "host".into());
+        };
+        let foreign = |labels: &mut std::collections::BTreeMap<String, String>| labels.clear();
+        for (facts, expected) in [
+            (facts(S::Running, right), Verdict::Use),
+            (facts(S::Restarting, right), Verdict::Use),
+            (facts(S::Exited, right), Verdict::Start),
+            (facts(S::Created, right), Verdict::Start),
+            (facts(S::Paused, right), Verdict::Unpause),
+            (facts(S::Dead, right), Verdict::Replace),
+            (facts(S::Running, old), Verdict::Outdated),
+            (facts(S::Running, elsewhere), Verdict::Outdated),
+            (facts(S::Exited, old), Verdict::Replace),
+            (facts(S::Running, foreign), Verdict::Foreign),
+            (facts(S::Exited, foreign), Verdict::Foreign),
+        ] {
+            assert_eq!(judge(&facts, &Settings::default(), &image), expected, "{:?}", facts.state);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The sweep: removes what has expired, what somebody began to remove, and what belongs to nobody.
+//!
+//! Everything is found by label, so it does not matter which process made it or died over it. Each step may run in several processes at once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+
+use super::labels::{self, JobLabels};
+use super::service::Core;
+use super::status::{Found, Observed};
+use super::time::now_ms;
+use super::{GcReport, JobId, bury, list, seal};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
+use crate::error::Result;
+use crate::protocol::admin::{AdminRequest, AdminResponse};
+
+/// Milliseconds that a container or volume may be without its counterpart while it is being made.
+const YOUNG_MS: u64 = 10 * 60 * 1000;
+/// Seconds that a job whose delivery was never finished stays visible, so that whoever waits for it learns that.
+const UNDELIVERED_SECONDS: u64 = 3600;
+/// Removals and looks at once.
+const AT_ONCE: usize = 4;
+
+/// Sweeps once.
+pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
+    let engine = core.engine().await?;
+    let instance = core.settings.engine.instance.as_str();
+    // Passes before containers: a job is admitted after its container exists, so a pass that is seen now and has no
+    // container in the later list is of a job that is gone.
+    let passes = match core.gateway.request(&engine, &core.settings, &AdminRequest::Jobs { instance: instance.to_owned() }, Duration::ZERO).await {
+        Ok(AdminResponse::Jobs { job_ids }) => job_ids,
+        _ => Vec::new(),
+    };
+    let volumes = engine.list_volumes(&[(labels::INSTANCE, instance)]).await?;
+    let rows = list::rows(core).await?;
+    let alive: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
+
+    let mut report = GcReport::default();
+    let steps: Vec<Step> = futures_util::stream::iter(rows).map(|row| remove_if_due(core, row)).buffer_unordered(AT_ONCE).collect().await;
+    for step in steps {
+        match step {
+            Step::Kept => {}
+            Step::Expired(id, problems) => {
+                report.expired.push(id);
+                report.problems.extend(problems);
+            }
+            Step::Finished(id, problems) => {
+                report.finished_consumes.push(id);
+                report.problems.extend(problems);
+            }
+            Step::Problem(problem) => report.problems.push(problem),
+        }
+    }
+    for (name, labels) in volumes {
+        let Some(job) = labels.get(labels::JOB) else { continue };
+        let young = labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).is_some_and(|ms| now_ms() < ms.saturating_add(YOUNG_MS));
+        if alive.contains(job) || young {
+            continue;
+        }
+        match bury::remove_volume(core, &name).await {
+            Ok(true) => report.volumes.push(name.as_str().to_owned()),
+            Ok(false) => {}
+            Err(e) => report.problems.push(e.chain()),
+        }
+    }
+    for job_id in passes.into_iter().filter(|job_id| !alive.contains(job_id)) {
+        core.gateway.revoke(&engine, &core.settings, &job_id).await;
+        report.passes += 1;
+    }
+    Ok(report)
+}
+
+enum Step {
+    Kept,
+    Expired(JobId, Vec<String>),
+    Finished(JobId, Vec<String>),
+    Problem(String),
+}
+
+async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
+    let Some(labels) = JobLabels::parse(&row.labels) else {
+        // Another version's job: not ours to judge.
+        return Step::Kept;
+    };
+    let container = ContainerRef::Id(row.id.clone());
+    if row.name == format!("anchorhold-{}-consumed", labels.id) {
+        // Its tombstone may live under the job's own name; that one has no volumes.
+        let problems = bury::remove(core, &labels.id, &container).await;
+        return Step::Finished(labels.id, problems);
+    }
+    if row.name.starts_with("anchorhold-key-") {
+        if now_ms() < labels.created_ms.saturating_add(YOUNG_MS) {
+            return Step::Kept;
+        }
+        let problems = bury::remove(core, &labels.id, &container).await;
+        return Step::Finished(labels.id, problems);
+    }
+    let Some(job) = Found::from_facts(row, &core.settings.engine.instance) else { return Step::Kept };
+    let Some(seen) = list::look(core, job).await else { return Step::Kept };
+    if seen.derived.overdue {
+        return match seal::kill_overdue(core, &seen).await {
+            Ok(()) => Step::Problem(format!("job {} ran past every limit and was killed; it will be sealed when it is next looked at", labels.id)),
+            Err(e) => Step::Problem(e.chain()),
+        };
+    }
+    if !is_expired(&seen, now_ms()) {
+        return Step::Kept;
+    }
+    match bury::claim(core, &labels.id, &container).await {
+        Ok(true) => Step::Expired(labels.id.clone(), bury::remove(core, &labels.id, &container).await),
+        Ok(false) => Step::Kept,
+        Err(e) => Step::Problem(e.chain()),
+    }
+}
+
+/// Whether a job's time is over. One that died unsealed counts from its death; nobody came to seal it.
+fn is_expired(seen: &Observed, now_ms: u64) -> bool {
+    let labels = &seen.found.labels;
+    if !(seen.derived.state.is_final() || seen.derived.needs_seal) {
+        return false;
+    }
+    let undelivered = seen.found.facts.state == ContainerState::Created && labels.ended.is_none();
+    let kept_seconds = if undelivered { UNDELIVERED_SECONDS.min(labels.ttl_seconds) } else { labels.ttl_seconds };
+    let from = seen.derived.ended_ms.unwrap_or(labels.created_ms);
+    now_ms > from.saturating_add(kept_seconds.saturating_mul(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::tests::sample;
+    use super::super::state::derive;
+    use super::super::status::just_created;
+    use super::*;
+    use crate::engine::ContainerId;
+
+    fn seen(state: ContainerState, exit_code: Option<i64>, now: u64) -> Observed {
+        let facts = ContainerFacts {
+            state,
+            exit_code,
+            finished_unix_ms: exit_code.map(|_| 1_400_000),
+            started_unix_ms: exit_code.map(|_| 1_100_000),
+            ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
+        };
+        let derived = derive(&facts, &sample(), None, now, 0);
+        Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
+    }
+
+    #[test]
+    fn time_counts_from_the_end_and_never_for_a_living_job() {
+        let ttl = 86_400_000;
+        for code in [0, 42, 137] {
+            assert!(!is_expired(&seen(ContainerState::Exited, Some(code), 1_400_000 + ttl), 1_400_000 + ttl), "{code}");
+            assert!(is_expired(&seen(ContainerState::Exited, Some(code), 1_400_001 + ttl), 1_400_001 + ttl), "{code}");
+        }
+        let late = u64::MAX / 2;
+        assert!(!is_expired(&seen(ContainerState::Running, None, late), late));
+        assert!(!is_expired(&seen(ContainerState::Paused, None, late), late));
+        // Never delivered: `prepare_by` is 2,000 s.
+        assert!(!is_expired(&seen(ContainerState::Created, None, 1_999_000), 1_999_000));
+        assert!(!is_expired(&seen(ContainerState::Created, None, 5_600_000), 5_600_000));
+        assert!(is_expired(&seen(ContainerState::Created, None, 5_600_001), 5_600_001));
+    }
+}

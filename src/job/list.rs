@@ -1,0 +1,73 @@
+//! Many jobs at once.
+
+use std::path::Path;
+
+use futures_util::StreamExt as _;
+
+use super::labels;
+use super::service::Core;
+use super::status::{self, Found, Observed};
+use super::{JobStatus, ListFilter, log};
+use crate::engine::{ContainerFacts, ContainerState};
+use crate::error::Result;
+
+/// Engine calls in flight for one list.
+const AT_ONCE: usize = 8;
+
+/// Every container that carries a job label of this instance, whatever it is by now.
+pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
+    let rows = core.engine().await?.list_containers(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
+    Ok(rows.into_iter().filter(|row| row.labels.contains_key(labels::JOB)).collect())
+}
+
+/// The jobs that pass the filter, newest first. One list call; then a log's tail for each that runs and an inspect for each
+/// that has ended, because a list tells neither.
+pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
+    let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+    let instance = core.settings.engine.instance.as_str();
+    let mut found: Vec<Found> = rows(core).await?.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
+    found.retain(|job| workspace.as_deref().is_none_or(|wanted| is_of(job, wanted)));
+    let mut jobs: Vec<JobStatus> = futures_util::stream::iter(found)
+        .map(|job| look(core, job))
+        .buffer_unordered(AT_ONCE)
+        .filter_map(|seen| async move { Some(seen?.status()) })
+        .collect()
+        .await;
+    jobs.retain(|job| filter.status_word.as_deref().is_none_or(|word| word == job.state.status_word()));
+    jobs.sort_by(|a, b| b.started_unix_ms.cmp(&a.started_unix_ms).then_with(|| b.job_id.cmp(&a.job_id)));
+    Ok(jobs)
+}
+
+fn is_of(job: &Found, wanted: &Path) -> bool {
+    job.labels.workspace == wanted || job.labels.root == wanted
+}
+
+/// A row as a job; `None` for one that vanished meanwhile.
+pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
+    match job.facts.state {
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+            let last = log::last(core, &job.container()).await;
+            status::judged(core, job.facts, last)
+        }
+        ContainerState::Exited | ContainerState::Dead => {
+            let facts = core.engine().await.ok()?.inspect_container(&job.container()).await.ok()??;
+            status::judged(core, facts, None)
+        }
+        ContainerState::Created | ContainerState::Removing => status::judged(core, job.facts, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::tests::sample;
+    use super::*;
+    use crate::engine::ContainerId;
+
+    #[test]
+    fn a_workspace_is_its_directory_or_its_top() {
+        let facts = status::just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i");
+        let job = Found::from_facts(facts, "default").unwrap();
+        assert!(is_of(&job, Path::new("/repo/sub")) && is_of(&job, Path::new("/repo")));
+        assert!(!is_of(&job, Path::new("/repo/su")) && !is_of(&job, Path::new("/")));
+    }
+}

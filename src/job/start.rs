@@ -1,0 +1,394 @@
+//! From a request to a handle: check everything, then create the container; the delivery goes on behind the handle.
+//!
+//! Reading the repository's index, asking the engine, the image and the gateway, and opening the control session run beside each
+//! other, because what a caller waits for is the slowest of them and then one create call.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deliver::{Parcel, deliver, new_pass, sha256_hex};
+use super::labels::{self, JobLabels};
+use super::service::Core;
+use super::status::{self, Found};
+use super::time::now_ms;
+use super::{DelegateRequest, Isolation, JobId, StartedJob, bury, check, gateway, spec};
+use crate::codex::settings::Inherited;
+use crate::config::Settings;
+use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName};
+use crate::error::{Code, Error, Result};
+use crate::protocol::PROTOCOL_VERSION;
+use crate::protocol::admin::{AdminRequest, Admission, Upstream};
+use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
+use crate::workspace::Plan;
+
+/// Seconds that a delivery may take.
+const PREPARE_SECONDS: u64 = 30 * 60;
+/// Seconds that a pass outlives the latest possible end of its job.
+const PASS_SLACK_SECONDS: u64 = 300;
+/// How long a start with an idempotency key waits for another one that is under way.
+const KEY_WITHIN: Duration = Duration::from_secs(5);
+const KEY_RETRY: Duration = Duration::from_millis(50);
+/// Milliseconds after which a container under a key's name belongs to nobody.
+const KEY_STALE_MS: u64 = 60_000;
+/// Longest subject line for the synthetic commit, in characters.
+const MAX_SUBJECT: usize = 200;
+
+/// What is found on this machine, before the repository's index is read.
+struct Local {
+    workspace: PathBuf,
+    inherited: Inherited,
+    credential: Option<zeroize::Zeroizing<String>>,
+}
+
+/// What is found on the engine.
+struct Remote {
+    engine: Engine,
+    image: ImageFacts,
+    isolation: serde_json::Value,
+}
+
+/// The digests behind an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Keyed {
+    key: String,
+    args: String,
+}
+
+impl Keyed {
+    /// The key counts per kind of work and workspace; the arguments are everything else that shapes the job.
+    fn new(request: &DelegateRequest, kind: JobKind, workspace: &Path) -> Option<Self> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let key = request.idempotency_key.as_deref()?;
+        let workspace = crate::protocol::manifest::hex(workspace.as_os_str().as_bytes());
+        let key = serde_json::json!(["key", key, kind.as_str(), workspace]);
+        let args = serde_json::json!([
+            "arguments",
+            request.task,
+            request.model,
+            request.reasoning_effort,
+            request.isolation.as_str(),
+            request.deadline_seconds,
+            request.token_budget,
+        ]);
+        Some(Self { key: sha256_hex(key.to_string().as_bytes()), args: sha256_hex(args.to_string().as_bytes()) })
+    }
+}
+
+/// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
+pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
+    let began = std::time::Instant::now();
+    let upstream = check::arguments(&core.settings, &request)?;
+    let local = {
+        let (settings, asked) = (core.settings.clone(), request.workspace_root.clone());
+        let (upstream, isolation) = (upstream.clone(), request.isolation);
+        blocking(&core, move || find_local(&settings, &asked, &upstream, isolation)).await?
+    };
+    let keyed = Keyed::new(&request, JobKind::Delegate, &local.workspace);
+    let model = choose_model(&core.settings, &request, &local.inherited);
+    check::some_model(&core.settings.model, &upstream, model.as_deref())?;
+
+    let planning = {
+        let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
+        blocking(&core, move || crate::workspace::plan(&workspace, &settings.workspace))
+    };
+    let (plan, remote, replay) = tokio::join!(planning, find_remote(&core, request.isolation), find_keyed(&core, keyed.as_ref()));
+    tracing::debug!(ms = began.elapsed().as_millis(), "checked");
+    if let Some(replay) = replay? {
+        return Ok(replay);
+    }
+    let (plan, remote) = (plan?, remote?);
+
+    let draft = Draft { core: &core, request, upstream, local, plan, remote, model, keyed };
+    let (parcel, facts, replay) = draft.create().await?;
+    tracing::debug!(ms = began.elapsed().as_millis(), "created");
+    let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
+
+    let seen = status::judged(&core, facts, None).ok_or_else(|| Error::internal("start the job: its own labels are unreadable"))?;
+    let pending = core.deliveries.begin(&parcel.labels.id);
+    let delivering = core.clone();
+    core.tasks.spawn(async move { pending.finish(&deliver(&delivering, parcel).await) });
+    core.sweep_soon(super::service::Sweep::Later);
+    Ok(StartedJob { status: seen.status(), replayed: false })
+}
+
+async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    core.tasks.spawn_blocking(work).await.map_err(|e| Error::internal("run a blocking step").with_source(e))?
+}
+
+fn find_local(settings: &Settings, asked: &Path, upstream: &Upstream, isolation: Isolation) -> Result<Local> {
+    let workspace = check::workspace(&settings.roots, asked)?;
+    let credential = check::credential(&settings.model, upstream)?;
+    let inherited = match (isolation, crate::codex::settings::home()) {
+        (Isolation::Inherit | Isolation::IgnoreRules, Some(home)) => crate::codex::settings::inherited(&home),
+        _ => Inherited::default(),
+    };
+    Ok(Local { workspace, inherited, credential })
+}
+
+/// The caller's model, else the settings', else the user's Codex configuration's, else Codex's own.
+fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inherited) -> Option<String> {
+    let default = Some(&settings.model.default_model).filter(|name| !name.is_empty());
+    request.model.as_ref().or(default).or(inherited.model.as_ref()).cloned()
+}
+
+async fn find_remote(core: &Arc<Core>, isolation: Isolation) -> Result<Remote> {
+    let engine = core.engine().await?;
+    let (image, found, facts) =
+        tokio::join!(crate::image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
+    let image = image?;
+    let facts: EngineFacts = facts?;
+    let isolation = spec::isolation(&core.settings, &facts, isolation)?;
+    core.gateway.ensure(&engine, &core.settings, &image, found?).await?;
+    // Opening the control session takes as long as an exec: begin now, the delivery needs it first.
+    let warming = core.clone();
+    let at = engine.clone();
+    core.tasks.spawn(async move {
+        if let Err(e) = warming.gateway.request(&at, &warming.settings, &AdminRequest::Status, gateway::START_WITHIN).await {
+            tracing::debug!(error = e.chain(), "the gateway's control is not there yet");
+        }
+    });
+    Ok(Remote { engine, image, isolation })
+}
+
+/// The job that a key names already, if there is one.
+async fn find_keyed(core: &Core, keyed: Option<&Keyed>) -> Result<Option<StartedJob>> {
+    let Some(keyed) = keyed else { return Ok(None) };
+    match list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, &core.settings.engine.instance)) {
+        Some(found) => replay(core, found, keyed).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn list_keyed(core: &Core, keyed: &Keyed) -> Result<Vec<ContainerFacts>> {
+    let filter = [(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::IDEMPOTENCY, keyed.key.as_str())];
+    core.engine().await?.list_containers(&filter).await
+}
+
+async fn replay(core: &Core, found: Found, keyed: &Keyed) -> Result<StartedJob> {
+    if found.labels.idempotency_args.as_ref() != Some(&keyed.args) {
+        return Err(Error::new(Code::IdempotencyConflict, "start the job: the idempotency key was used with other arguments")
+            .with_hint("use a new key for new arguments")
+            .with_detail("field", "idempotency_key"));
+    }
+    let seen = status::observe(core, &found.labels.id).await?.ok_or_else(super::id::not_found)?;
+    Ok(StartedJob { status: seen.status(), replayed: true })
+}
+
+/// Everything that is known before the container is made.
+struct Draft<'a> {
+    core: &'a Arc<Core>,
+    request: DelegateRequest,
+    upstream: Upstream,
+    local: Local,
+    plan: Plan,
+    remote: Remote,
+    model: Option<String>,
+    keyed: Option<Keyed>,
+}
+
+impl Draft<'_> {
+    /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
+    async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
+        let Self { core, request, upstream, local, plan, remote, model, keyed } = self;
+        let settings = &core.settings;
+        let id = JobId::random();
+        let created_ms = now_ms();
+        let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
+        let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
+        let queue_seconds = settings.limits.queue_seconds;
+        let labels = JobLabels {
+            id: id.clone(),
+            instance: settings.engine.instance.clone(),
+            kind: JobKind::Delegate,
+            workspace: local.workspace,
+            root: plan.root().to_owned(),
+            head: plan.summary().head.clone(),
+            dirty: plan.summary().dirty,
+            created_ms,
+            deadline_seconds,
+            queue_seconds,
+            ttl_seconds: settings.retention.ttl_seconds,
+            model: model.clone(),
+            uid: spec::AGENT_UID,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            prepare_by,
+            idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
+            idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
+            isolation: remote.isolation,
+            ended: None,
+        };
+        let pass = new_pass();
+        let job_request = JobRequest {
+            version: PROTOCOL_VERSION,
+            job_id: id.to_string(),
+            kind: JobKind::Delegate,
+            prompt: crate::codex::prompt::delegate(&request.task, plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes)),
+            codex: CodexSettings {
+                model,
+                reasoning_effort: request.reasoning_effort.filter(|effort| !effort.trim().is_empty()).or(local.inherited.reasoning_effort),
+                config: local.inherited.config,
+                instructions: local.inherited.instructions,
+                ignore_rules: request.isolation == Isolation::IgnoreRules,
+            },
+            subdirectory: plan.subdirectory().cloned(),
+            agent_uid: spec::AGENT_UID,
+            deadline_seconds,
+            queue_seconds,
+            unreachable_seconds: settings.model.unreachable_seconds,
+            disk_bytes: settings.limits.disk.0,
+            pass: pass.to_string(),
+            manifest_sha256: String::new(),
+            commit_subject: subject(plan.head_subject()),
+        };
+        let admission = Admission {
+            job_id: id.to_string(),
+            pass_sha256: sha256_hex(pass.as_bytes()),
+            allowed_models: if upstream == Upstream::Rehearsal { Vec::new() } else { settings.model.allowed_models.clone() },
+            upstream,
+            credential: local.credential.as_deref().cloned(),
+            token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
+            expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
+            max_running_jobs: settings.engine.max_running_jobs,
+            instance: settings.engine.instance.clone(),
+        };
+        let container_spec = spec::job(settings, &remote.image.id, &labels)?;
+        let made = match &keyed {
+            None => Ok(remote.engine.create_container(&container_spec).await?),
+            Some(keyed) => create_keyed(core, &remote.engine, container_spec, &id, keyed).await?,
+        };
+        match made {
+            Ok((container, warnings)) => {
+                for warning in warnings {
+                    tracing::warn!(job = %id, warning, "the engine about a job");
+                }
+                let facts = status::just_created(container.clone(), &labels, &remote.image.id);
+                let container = ContainerRef::Id(container);
+                let parcel = Parcel { labels, container, image_id: remote.image.id, plan, request: job_request, admission };
+                Ok((Some(parcel), facts, None))
+            }
+            Err(seen) => {
+                let facts = seen.facts.clone();
+                let keyed = keyed.ok_or_else(|| Error::internal("replay without a key"))?;
+                Ok((None, facts, Some(replay(core, seen, &keyed).await?)))
+            }
+        }
+    }
+}
+
+type Made = std::result::Result<(ContainerId, Vec<String>), Found>;
+
+/// Creates a container for a key so that of several processes one makes the job and the others find it.
+///
+/// The container is first made under a name that only the key decides: the engine gives a name once, so whoever holds it is
+/// alone. The holder looks for a finished job of that key, and then either gives way to it or takes its own job's name.
+async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id: &JobId, keyed: &Keyed) -> Result<Made> {
+    let own_name = std::mem::replace(&mut spec.name, ObjectName::parse(&format!("anchorhold-key-{}", keyed.key))?);
+    let until = tokio::time::Instant::now() + KEY_WITHIN;
+    let instance = core.settings.engine.instance.as_str();
+    loop {
+        match engine.create_container(&spec).await {
+            Ok((container, warnings)) => {
+                let holder = ContainerRef::Id(container.clone());
+                let other = list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, instance));
+                if let Some(other) = other {
+                    bury::remove(core, id, &holder).await;
+                    return Ok(Err(other));
+                }
+                if engine.rename_container(&holder, &own_name).await? {
+                    return Ok(Ok((container, warnings)));
+                }
+                bury::remove(core, id, &holder).await;
+                return Err(Error::new(Code::EngineError, "start the job: its container vanished while it was made"));
+            }
+            Err(e) if e.details.get("conflict") == Some(&true.into()) => {
+                let rows = list_keyed(core, keyed).await?;
+                if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name)) {
+                    engine.remove_container(&ContainerRef::Id(stale.id.clone())).await?;
+                } else if let Some(found) = rows.into_iter().find_map(|facts| Found::from_facts(facts, instance)) {
+                    return Ok(Err(found));
+                } else if tokio::time::Instant::now() >= until {
+                    return Err(Error::new(Code::EngineError, "start the job: another start with the same idempotency key is under way")
+                        .with_hint("try again in a moment")
+                        .with_retry_after_ms(1_000));
+                }
+                tokio::time::sleep(KEY_RETRY).await;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A container that a dead process left under a key's name.
+fn is_stale(row: &ContainerFacts, key_name: &ObjectName) -> bool {
+    let created = row.labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(row.created_unix_ms);
+    row.name == key_name.as_str() && now_ms() > created.saturating_add(KEY_STALE_MS)
+}
+
+fn subject(head: Option<&str>) -> String {
+    let line = head.unwrap_or("Workspace as delivered");
+    line.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> DelegateRequest {
+        DelegateRequest {
+            task: "task".into(),
+            workspace_root: "/repo".into(),
+            model: None,
+            reasoning_effort: None,
+            isolation: Isolation::Inherit,
+            deadline_seconds: None,
+            token_budget: None,
+            idempotency_key: Some("key".into()),
+        }
+    }
+
+    #[test]
+    fn keys_count_per_workspace_and_arguments_are_told_apart() {
+        let keyed = |request: &DelegateRequest, workspace: &str| Keyed::new(request, JobKind::Delegate, Path::new(workspace)).unwrap();
+        let first = keyed(&request(), "/repo");
+        assert_eq!(first, keyed(&request(), "/repo"));
+        assert_eq!(first.key.len(), 64);
+        assert_ne!(first.key, keyed(&request(), "/repo/sub").key);
+        assert_ne!(first.key, keyed(&DelegateRequest { idempotency_key: Some("key2".into()), ..request() }, "/repo").key);
+        // The workspace is part of the key's scope, and how the caller spelled it is not part of the arguments.
+        assert_eq!(first.args, keyed(&DelegateRequest { workspace_root: "/repo/".into(), ..request() }, "/repo").args);
+        let others = [
+            DelegateRequest { task: "task ".into(), ..request() },
+            DelegateRequest { model: Some("m".into()), ..request() },
+            DelegateRequest { reasoning_effort: Some("m".into()), ..request() },
+            DelegateRequest { isolation: Isolation::IgnoreRules, ..request() },
+            DelegateRequest { deadline_seconds: Some(60), ..request() },
+            DelegateRequest { token_budget: Some(60), ..request() },
+        ];
+        let mut seen: Vec<String> = others.iter().map(|other| keyed(other, "/repo").args).collect();
+        seen.push(first.args);
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), others.len() + 1);
+        assert_eq!(Keyed::new(&DelegateRequest { idempotency_key: None, ..request() }, JobKind::Delegate, Path::new("/")), None);
+    }
+
+    #[test]
+    fn the_callers_model_goes_first() {
+        let mut settings = Settings::default();
+        let inherited = Inherited { model: Some("inherited".into()), ..Inherited::default() };
+        assert_eq!(choose_model(&settings, &request(), &Inherited::default()), None);
+        assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("inherited"));
+        settings.model.default_model = "default".into();
+        assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("default"));
+        let asked = DelegateRequest { model: Some("asked".into()), ..request() };
+        assert_eq!(choose_model(&settings, &asked, &inherited).as_deref(), Some("asked"));
+    }
+
+    #[test]
+    fn a_subject_is_one_bounded_line() {
+        assert_eq!(subject(Some("fix\nit\u{7}")), "fixit");
+        assert_eq!(subject(Some(&"x".repeat(500))).len(), MAX_SUBJECT);
+        assert_eq!(subject(None), "Workspace as delivered");
+    }
+}

@@ -1,0 +1,174 @@
+//! A job as one looks at it: found by its name, read, derived, rendered.
+
+use super::labels::JobLabels;
+use super::service::Core;
+use super::state::{Derived, derive};
+use super::time::{now_ms, rfc3339};
+use super::{JobId, JobStatus, log, spec};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
+use crate::error::Result;
+use crate::protocol::progress::{Phase, Progress};
+use crate::protocol::result::Reason;
+
+/// Longest activity text in characters.
+const MAX_ACTIVITY: usize = 200;
+
+/// A job's container with its labels.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub facts: ContainerFacts,
+    pub labels: JobLabels,
+}
+
+impl Found {
+    /// A container as a job of this instance; `None`: it is none, or it is already consumed.
+    pub(super) fn from_facts(facts: ContainerFacts, instance: &str) -> Option<Self> {
+        let labels = JobLabels::parse(&facts.labels)?;
+        let named = facts.name == format!("anchorhold-{}", labels.id);
+        (named && labels.instance == instance).then_some(Self { facts, labels })
+    }
+
+    pub(super) fn container(&self) -> ContainerRef {
+        ContainerRef::Id(self.facts.id.clone())
+    }
+}
+
+/// A job and where it stands now.
+#[derive(Debug, Clone)]
+pub(super) struct Observed {
+    pub found: Found,
+    pub last: Option<Progress>,
+    pub derived: Derived,
+}
+
+impl Observed {
+    pub(super) fn status(&self) -> JobStatus {
+        render(&self.found.labels, &self.derived, self.last.as_ref(), now_ms())
+    }
+}
+
+/// Looks at a job: one inspect, and beside it the tail of its log.
+pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>> {
+    let name = ContainerRef::Name(spec::job_name(id)?);
+    let engine = core.engine().await?;
+    let (facts, last) = tokio::join!(engine.inspect_container(&name), log::last(core, &name));
+    Ok(facts?.and_then(|facts| judged(core, facts, last)).filter(|seen| seen.found.labels.id == *id))
+}
+
+/// The same from facts that are already there.
+pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Option<Observed> {
+    let found = Found::from_facts(facts, &core.settings.engine.instance)?;
+    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms(), core.seal_attempts(&found.labels.id));
+    (!derived.gone).then_some(Observed { found, last, derived })
+}
+
+/// The facts of a container that was made this instant; saves an inspect.
+pub(super) fn just_created(id: crate::engine::ContainerId, labels: &JobLabels, image_id: &str) -> ContainerFacts {
+    ContainerFacts {
+        id,
+        name: format!("anchorhold-{}", labels.id),
+        labels: labels.write(),
+        state: ContainerState::Created,
+        exit_code: None,
+        oom_killed: false,
+        created_unix_ms: labels.created_ms,
+        started_unix_ms: None,
+        finished_unix_ms: None,
+        image_id: image_id.to_owned(),
+    }
+}
+
+/// Renders a status; pure.
+pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progress>, now_ms: u64) -> JobStatus {
+    let is_final = derived.state.is_final();
+    let sealed_ms = last.filter(|record| record.phase == Phase::Sealed).map(|record| record.ms);
+    let ended_ms = is_final.then(|| derived.ended_ms.or(sealed_ms)).flatten();
+    let elapsed_ms = ended_ms.unwrap_or(now_ms).saturating_sub(labels.created_ms);
+    let last_event_ms = last.map(|record| record.ms);
+    JobStatus {
+        job_id: labels.id.clone(),
+        kind: labels.kind,
+        state: derived.state,
+        reason: derived.reason,
+        detail: derived.detail.clone().into_owned(),
+        started_at: rfc3339(labels.created_ms),
+        started_unix_ms: labels.created_ms,
+        ended_at: ended_ms.map(rfc3339),
+        elapsed_ms,
+        deadline_seconds: labels.deadline_seconds,
+        ttl_seconds: labels.ttl_seconds,
+        expires_at: ended_ms.map(|ms| rfc3339(ms.saturating_add(labels.ttl_seconds.saturating_mul(1000)))),
+        poll_after_ms: if is_final { 1_000 } else { elapsed_ms.clamp(1_000, 10_000) },
+        result_available: is_final,
+        result_ok: derived.reason.map(|reason| reason == Reason::Completed),
+        untrusted_activity: if is_final {
+            None
+        } else {
+            last.and_then(|record| record.message.as_deref()).map(|text| crate::display::line(text.as_bytes()).chars().take(MAX_ACTIVITY).collect())
+        },
+        queue_position: if is_final { None } else { last.and_then(|record| record.position) },
+        events_seen: last.map_or(0, |record| record.events),
+        last_event_at: last_event_ms.map(rfc3339),
+        event_age_ms: last_event_ms.map(|ms| now_ms.saturating_sub(ms)),
+        answers: last.map_or(0, |record| record.answers),
+        workspace: labels.workspace.clone(),
+        head: labels.head.clone(),
+        dirty: labels.dirty,
+        model: labels.model.clone(),
+        version: labels.version.clone(),
+        isolation: labels.isolation.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::JobState;
+    use super::super::labels::tests::sample;
+    use super::*;
+    use crate::engine::ContainerId;
+
+    fn facts() -> ContainerFacts {
+        just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "sha256:1")
+    }
+
+    fn record(phase: Phase) -> Progress {
+        Progress { ms: 1_004_000, phase, message: Some("a\u{1b}[31m\n".repeat(100)), events: 3, answers: 2, position: Some(4), reason: None }
+    }
+
+    #[test]
+    fn only_this_instances_own_names_are_jobs() {
+        assert!(Found::from_facts(facts(), "default").is_some());
+        assert!(Found::from_facts(facts(), "other").is_none());
+        let consumed = ContainerFacts { name: format!("{}-consumed", facts().name), ..facts() };
+        assert!(Found::from_facts(consumed, "default").is_none());
+    }
+
+    #[test]
+    fn a_running_job_is_to_be_asked_again_and_its_words_are_escaped() {
+        let running = ContainerFacts { state: ContainerState::Running, ..facts() };
+        let last = record(Phase::Queued);
+        for (now, poll) in [(1_000_200, 1_000), (1_005_000, 5_000), (1_900_000, 10_000)] {
+            let derived = derive(&running, &sample(), Some(&last), now, 0);
+            let status = render(&sample(), &derived, Some(&last), now);
+            assert_eq!((status.state, status.poll_after_ms, status.queue_position), (JobState::Queued, poll, Some(4)));
+            assert_eq!((status.ended_at, status.expires_at, status.result_ok), (None, None, None));
+            let shown = status.untrusted_activity.unwrap();
+            assert!(shown.starts_with("a\\u{1b}[31m\\n") && shown.chars().count() == MAX_ACTIVITY);
+        }
+    }
+
+    #[test]
+    fn an_ended_job_has_its_times_and_no_activity() {
+        let exited = ContainerFacts { state: ContainerState::Exited, exit_code: Some(0), finished_unix_ms: Some(1_010_000), ..facts() };
+        let last = record(Phase::Sealed);
+        let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0);
+        let status = render(&sample(), &derived, Some(&last), 9_000_000);
+        assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (10_000, 1_000, Some(true)));
+        assert_eq!(status.expires_at.as_deref(), Some("1970-01-02T00:16:50Z"));
+        assert_eq!((status.untrusted_activity, status.queue_position), (None, None));
+        // A list does not tell the end: the sealing record does.
+        let listed = ContainerFacts { finished_unix_ms: None, ..exited };
+        let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0);
+        assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, 4_000);
+    }
+}
