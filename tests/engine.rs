@@ -1,4 +1,5 @@
 //! `engine` against a real engine: each test makes containers named `anchorhold-engine-test-…` from the base image and removes them by label.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

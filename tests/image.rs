@@ -1,4 +1,5 @@
 //! The runtime image on a real engine (`make image` puts it there): what is in it, what is not, and that tools work in a cell made from it.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeMap;
 
