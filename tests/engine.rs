@@ -1,4 +1,5 @@
 //! `engine` against a real engine: each test makes containers named `anchorhold-engine-test-…` from the base image and removes them by label.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -492,4 +493,40 @@ fn ids_and_names_are_checked_before_they_are_sent() {
     for bad in ["", "abc", "zzzzzzzzzzzz", "abcdef012345/", &"a".repeat(65)] {
         assert!(ContainerId::parse(bad).is_err(), "{bad:?}");
     }
+}
+
+/// The same engine over TCP: other code finds the version, and paths and streams go another way.
+#[tokio::test]
+async fn an_engine_over_tcp_is_the_same_engine() {
+    bench("tcp", |b| async move {
+        // An engine that is remote already needs no detour.
+        let Some(socket) = b.engine.host().strip_prefix("unix://").map(str::to_owned) else { return };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut relays = tokio::task::JoinSet::new();
+        relays.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let socket = socket.clone();
+                connections.spawn(async move {
+                    let mut far = tokio::net::UnixStream::connect(socket).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        let engine = Engine::connect(&EngineSettings { host: format!("tcp://{address}"), ..Default::default() }).await.unwrap();
+        assert_eq!((engine.api_version(), engine.facts().await.unwrap().version), (b.engine.api_version(), b.engine.facts().await.unwrap().version));
+        let c: ContainerRef = engine.create_container(&b.spec("a", "echo here; sleep 60")).await.unwrap().0.into();
+        engine.start_container(&c).await.unwrap();
+        assert_eq!(engine.logs(&c, true, None).await.unwrap().next().await.unwrap().unwrap(), "here\n");
+        let mut cat = engine.exec(&c, &["/bin/cat"], "20001:20001").await.unwrap();
+        cat.input.write_all(b"over tcp").await.unwrap();
+        cat.input.shutdown().await.unwrap();
+        let mut text = String::new();
+        cat.output.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "over tcp");
+        assert!(engine.remove_container(&c).await.unwrap());
+    })
+    .await;
 }

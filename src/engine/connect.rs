@@ -238,7 +238,7 @@ impl Target {
                 let theirs = self.ping(path).await?;
                 let path = path.to_str().ok_or_else(|| Error::new(Code::InvalidConfig, "connect: the socket's path is not UTF-8"))?;
                 let docker = Docker::connect_with_unix(path, NO_LIMIT_SECONDS, API_DEFAULT_VERSION).map_err(translate)?;
-                return Ok(versioned(docker, &self.host, &theirs)?);
+                return versioned(docker, &self.host, &theirs);
             }
             Transport::Tcp(authority) => Docker::connect_with_http(&format!("tcp://{authority}"), NO_LIMIT_SECONDS, API_DEFAULT_VERSION),
             Transport::Tls(authority, files) => {

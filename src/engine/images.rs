@@ -17,6 +17,8 @@ pub struct BuildRequest {
     pub dockerfile: String,
     /// Build arguments.
     pub arguments: Vec<(String, String)>,
+    /// Labels of the result.
+    pub labels: Vec<(String, String)>,
     /// The network of its `RUN` steps; `host` also works where the engine has no bridge.
     pub network: String,
     /// Ignore cached layers.
@@ -62,10 +64,12 @@ impl Engine {
         const WHAT: &str = "build the image";
         spec::check_image_name(&request.name)?;
         let arguments: HashMap<String, String> = request.arguments.iter().cloned().collect();
+        let labels: HashMap<String, String> = request.labels.iter().cloned().collect();
         let options = query::BuildImageOptionsBuilder::default()
             .t(&request.name)
             .dockerfile(&request.dockerfile)
             .buildargs(&arguments)
+            .labels(&labels)
             .networkmode(&request.network)
             .nocache(request.no_cache)
             .rm(true)
@@ -110,7 +114,7 @@ impl Engine {
         let mut lines = Box::pin(lines);
         while let Some(line) = lines.next().await {
             let text = line.map_err(|e| setup_failed(self.failed(what, e)))?;
-            for line in text.as_deref().unwrap_or_default().lines().map(str::trim_end).filter(|l| !l.is_empty()) {
+            for line in text.as_deref().unwrap_or_default().lines().map(str::trim_end).filter(|l| tells_something(l)) {
                 progress(&crate::display::line(line.as_bytes()));
             }
         }
@@ -124,6 +128,11 @@ fn setup_failed(mut error: Error) -> Error {
         error.code = Code::SetupFailed;
     }
     error
+}
+
+/// The classic builder names every intermediate image and container.
+fn tells_something(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with(" --->") && !line.starts_with("Removing intermediate container")
 }
 
 /// `repo:tag`; a colon before the last slash is a registry's port.

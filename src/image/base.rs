@@ -43,9 +43,6 @@ async fn debootstrap(architecture: &str, cache: &Path, progress: Progress<'_>) -
         "aarch64" => "arm64",
         _ => return Err(Error::new(Code::Unsupported, format!("{WHAT}: {architecture} is not supported"))),
     };
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::new(Code::SetupFailed, format!("{WHAT}: debootstrap needs root")).with_hint("run this once as root"));
-    }
     std::fs::create_dir_all(cache).map_err(io)?;
     let work = tempfile::Builder::new().prefix("debootstrap-").tempdir_in(cache).map_err(io)?;
     let root = work.path().join("root");

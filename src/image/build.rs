@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 
-use super::{BASE, LABEL_BUILD, base, binary, codex, context};
+use super::{BASE, LABEL_BUILD, LABEL_CODEX, LABEL_VERSION, base, binary, codex, context};
 use crate::config::Settings;
 use crate::engine::{BuildRequest, ContainerSpec, Engine, ImageFacts, ObjectName};
 use crate::error::{Code, Error, Result};
@@ -87,9 +87,12 @@ pub async fn build(engine: &Engine, settings: &Settings, options: &BuildOptions,
     }
 
     progress(&format!("image: building {name}"));
-    let arguments = [("USERLAND", userland.as_str()), ("BUILD", crate::BUILD_ID), ("VERSION", env!("CARGO_PKG_VERSION")), ("CODEX", &pins.version)];
-    let arguments = arguments.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    engine.build_image(&request(name, arguments, options.force), context::runtime(DOCKERFILE, file, size), progress).await?;
+    let labels = [(LABEL_BUILD, crate::BUILD_ID), (LABEL_VERSION, env!("CARGO_PKG_VERSION")), (LABEL_CODEX, &pins.version)];
+    let request = BuildRequest {
+        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..request(name, vec![("USERLAND".to_owned(), userland)], options.force)
+    };
+    engine.build_image(&request, context::runtime(DOCKERFILE, file, size), progress).await?;
     let facts = check(engine, settings).await?;
     verify(engine, &facts, &pins.version, progress).await?;
     if let Some(before) = before.filter(|b| b.id != facts.id && b.labels.contains_key(LABEL_BUILD)) {
@@ -107,7 +110,7 @@ fn request(name: &str, mut arguments: Vec<(String, String)>, no_cache: bool) -> 
             arguments.push((proxy.to_owned(), value));
         }
     }
-    BuildRequest { name: name.to_owned(), dockerfile: "Dockerfile".to_owned(), arguments, network: "host".to_owned(), no_cache }
+    BuildRequest { name: name.to_owned(), dockerfile: "Dockerfile".to_owned(), arguments, labels: Vec::new(), network: "host".to_owned(), no_cache }
 }
 
 /// The userland is named by what it is made from, so that "is it there" needs no other question.

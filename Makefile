@@ -1,0 +1,67 @@
+# Each target does the set-up that it needs, may be run again, and works from nothing on Debian 12 as root, given cargo.
+# With a reachable DOCKER_HOST that engine is used and nothing is installed.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BIN := $(TARGET_DIR)/$(TRIPLE)/release/anchorhold
+SCRIPTS := .ci/run $(wildcard images/*.sh)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: engine
+engine: ## a Docker Engine that answers; installs and starts Debian's where none does
+	@images/engine.sh
+
+.PHONY: build
+build: ## the release binary
+	@images/tools.sh cc:build-essential git:git
+	cargo build --release --locked
+
+.PHONY: image
+image: engine build ## the runtime image on that engine (base image, Codex CLI, our binary)
+	@images/image.sh "$(BIN)"
+
+.PHONY: demo
+demo: image ## a delegation from start to end with a scripted model: no key, no network
+	@"$(BIN)" demo
+
+# The tests are built in the dev profile and the image holds the release binary: both carry the same build id, which is a hash of the
+# sources, so that the host side under test accepts the image.
+.PHONY: test
+test: image ## all tests, with the real engine and the real Codex CLI
+	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")"; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  set -x; cargo nextest run --locked --profile $(if $(CI),ci,default); \
+	else \
+	  set -x; cargo test --locked; \
+	fi
+
+.PHONY: bench
+bench: image ## the figures of speed and size, each beside its limit
+	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")"; set -x; cargo bench --locked --bench '*'
+
+.PHONY: lint
+lint: ## formatting, clippy, shell syntax, and cargo-deny where it is installed
+	cargo fmt --check
+	for script in $(SCRIPTS); do bash -n "$$script"; done
+	cargo clippy --locked --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  set -x; cargo deny --locked check bans licenses sources; \
+	else \
+	  echo 'lint: cargo-deny is not installed; tests/policy.rs checks sources, licenses and bans'; \
+	fi
+
+.PHONY: fmt
+fmt: ## formats the sources
+	cargo fmt
+
+.PHONY: clean
+clean: ## removes what cargo built; images, containers and volumes stay
+	cargo clean
