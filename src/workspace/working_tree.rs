@@ -190,11 +190,19 @@ fn patch_of(changes: &[Change]) -> Result<Vec<u8>> {
 }
 
 /// `git apply` in the tree, with a git directory of ours: no configuration and no attributes of the repository are in force.
+///
+/// The ids in a binary patch tell git what it may be applied to, and are read only by a git directory of the same object format; the patch
+/// does not say which, so the rarer one comes second. A refused patch writes nothing.
 fn apply_with_git(root: &Path, patch: &[u8], more: &[&str]) -> Result<bool> {
-    let own = shadow::bare(&Facts::own(ObjectFormat::Sha1))?;
-    let mut command: Command = crate::process::git(own.path(), root);
-    command.env("GIT_WORK_TREE", root).args(["apply", "--whitespace=nowarn", "-p1"]).args(more).arg("-");
-    Ok(super::run::run(command, Some(patch), "apply the patch")?.status.success())
+    for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+        let own = shadow::bare(&Facts::own(format))?;
+        let mut command: Command = crate::process::git(own.path(), root);
+        command.env("GIT_WORK_TREE", root).args(["apply", "--whitespace=nowarn", "-p1"]).args(more).arg("-");
+        if super::run::run(command, Some(patch), "apply the patch")?.status.success() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes all sides, after everything was examined. New content is written beside its place first, so that a full disk is met before the first
