@@ -392,3 +392,33 @@ fn restore(tree: &Root, done: &[&Change]) -> rustix::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::repo_path::RepoPath;
+
+    #[test]
+    fn a_failure_on_the_way_puts_everything_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::write(at("edit"), "old").unwrap();
+        std::fs::create_dir(at("gone")).unwrap();
+        std::fs::write(at("gone/only"), "x").unwrap();
+        // Appeared after the examination: the last rename meets a directory that is not empty.
+        std::fs::create_dir(at("zz")).unwrap();
+        std::fs::write(at("zz/mine"), "m").unwrap();
+        let side = |text: &str| Some(Side { mode: Mode::File, bytes: text.as_bytes().to_vec() });
+        let change = |path: &str, base, new| Change { path: RepoPath::parse(path.as_bytes()).unwrap(), base, new };
+        let changes =
+            [change("edit", side("old"), side("new")), change("gone/only", side("x"), None), change("made/here", None, side("h")), change("zz", None, side("z"))];
+        let error = write_all(&Root::open(dir.path()).unwrap(), &changes).unwrap_err();
+        assert!(error.hint.unwrap().contains("put back"));
+        assert_eq!(std::fs::read(at("edit")).unwrap(), b"old");
+        assert_eq!(std::fs::read(at("gone/only")).unwrap(), b"x");
+        assert_eq!(std::fs::read(at("zz/mine")).unwrap(), b"m");
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["edit", "gone", "zz"]);
+    }
+}
