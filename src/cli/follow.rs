@@ -62,3 +62,13 @@ pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, report
         }
     }
 }
+
+/// Waits for something about an ended job. Since Ctrl-C was caught before, it has to be caught here too.
+pub(super) async fn or_interrupted<T>(id: &JobId, wait: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = wait => done.map_err(|e| e.with_detail("job_id", id.as_str())),
+        Ok(()) = tokio::signal::ctrl_c() => Err(Error::new(Code::Interrupted, format!("stopped waiting for the result of the job {id}"))
+            .with_hint(format!("it is kept: `anchorhold result {id}`"))
+            .with_detail("job_id", id.as_str())),
+    }
+}
