@@ -54,8 +54,8 @@ pub fn run(args: &[OsString]) -> u8 {
 
 /// Runs `anchorhold gateway run|admin`, which only containers call; `args` are those after `gateway`.
 pub fn gateway(args: &[OsString]) -> u8 {
+    // Each part sets up its own log: the gateway's container has another reader than a terminal.
     let out = Output::new(false, false, args::ColorChoice::Never);
-    start_log(LogFormat::Text);
     let part = match args {
         [word] => word.to_str().unwrap_or_default(),
         _ => "",
