@@ -63,7 +63,7 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         reporter.step(&format!("the cell is there: {}", render::short(&id)));
         follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
         reporter.step("collecting: the patch is made, and proven by applying it to a copy");
-        follow::or_interrupted(&id, jobs.result(&id)).await
+        follow::or_interrupted(&id, follow::result(jobs, &id)).await
     };
     let followed = followed.await;
     if !keep {
@@ -73,9 +73,9 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
     drop(reporter);
     let result = followed?;
     let code = render::show_result(out, &result, true, keep);
-    out.note(
-        "\nThe model was a script; engine, container, Codex and patch were real. For a real model, set OPENAI_API_KEY and run: anchorhold delegate TASK",
-    );
+    if code == 0 {
+        out.note("\nThe model was a script; engine, container, Codex and patch were real. For a real model, set OPENAI_API_KEY and run: anchorhold delegate TASK");
+    }
     Ok(code)
 }
 
@@ -89,7 +89,7 @@ async fn tidy_up(jobs: &Jobs, id: &JobId, followed: &Result<JobResult>) {
             jobs.cancel(id).await?;
             jobs.watch(id, &mut |_| {}).await?;
         }
-        jobs.consume(id).await
+        follow::consume(jobs, id).await
     };
     if let Err(e) = gone.await {
         tracing::warn!(error = e.chain(), "the demo's job could not be removed");
