@@ -4,6 +4,7 @@ pub mod gitrepo;
 pub mod pack;
 pub mod part;
 pub mod privileges;
+pub mod seal;
 pub mod state;
 pub mod unpack;
 

@@ -18,7 +18,7 @@ use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::paths;
 
 /// Longest document in either direction.
-pub const MAX_DOCUMENT: u64 = 1 << 20;
+pub const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// What a part answers.
 #[derive(Debug, Serialize, Deserialize)]
