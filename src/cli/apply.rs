@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::JobArg;
 use super::output::Output;
-use super::{delegate, job_ref, render};
+use super::{delegate, follow, job_ref, render};
 use crate::error::{Code, Error, Result};
 use crate::job::Jobs;
 use crate::workspace;
@@ -25,7 +25,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = jobs.result(&id).await?;
+    let result = follow::result(jobs, &id).await?;
     if let Some(e) = render::nothing_known(&result) {
         return Err(e);
     }

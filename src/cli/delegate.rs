@@ -90,7 +90,7 @@ async fn wait(out: &Output, jobs: &Jobs, request: DelegateRequest, with_patch: b
     reporter.note(&format!("job {id}{again}"));
     follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
     reporter.step("collecting");
-    let result = jobs.result(&id).await.map_err(|e| e.with_detail("job_id", id.as_str()))?;
+    let result = follow::or_interrupted(&id, follow::result(jobs, &id)).await?;
     drop(reporter);
     Ok(render::show_result(out, &result, with_patch, true))
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::args::JobArg;
 use super::output::Output;
-use super::{job_ref, render};
+use super::{follow, job_ref, render};
 use crate::error::Result;
 use crate::job::Jobs;
 
@@ -19,7 +19,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = jobs.result(&id).await?;
+    let result = follow::result(jobs, &id).await?;
     // Partial work of a job that ended badly is a diff like any other; only where nothing can be said this is an error.
     if let Some(e) = render::nothing_known(&result) {
         return Err(e);

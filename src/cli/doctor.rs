@@ -80,6 +80,7 @@ pub(super) async fn run(out: &Output, settings: Result<Settings>) -> Result<u8> 
         out.text(&lines.iter().map(|line| text(line, out.paint())).collect::<String>());
         out.text(match missing {
             None => "ready: try `anchorhold demo`, or `anchorhold delegate TASK` in a repository",
+            Some(line) if line.code == Code::CodexAuthRequired => "not ready for a real model; `anchorhold demo` works without a key",
             Some(_) => "not ready: mend what is missing, from the top",
         });
     }

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use super::progress::Reporter;
 use crate::error::{Code, Error, Result};
-use crate::job::{DelegateRequest, JobId, JobStatus, Jobs, StartedJob};
+use crate::job::{DelegateRequest, JobId, JobResult, JobState, JobStatus, Jobs, StartedJob};
 
 /// Starts a job; a second Ctrl-C gives up. What a start that was given up leaves behind carries its labels and is swept.
 pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
@@ -61,4 +61,40 @@ pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, report
             }
         }
     }
+}
+
+/// Waits for something about an ended job. Since Ctrl-C was caught before, it has to be caught here too.
+pub(super) async fn or_interrupted<T>(id: &JobId, wait: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = wait => done.map_err(|e| e.with_detail("job_id", id.as_str())),
+        Ok(()) = tokio::signal::ctrl_c() => Err(Error::new(Code::Interrupted, format!("stopped waiting for the result of the job {id}"))
+            .with_hint(format!("it is kept: `anchorhold result {id}`"))
+            .with_detail("job_id", id.as_str())),
+    }
+}
+
+/// The result of an ended job. One that died unsealed is being sealed by whoever looks at it, which takes a moment: that is waited for.
+pub(super) async fn result(jobs: &Jobs, id: &JobId) -> Result<JobResult> {
+    match jobs.result(id).await {
+        Err(e) if being_sealed(&e) => {
+            jobs.watch(id, &mut |_| {}).await?;
+            jobs.result(id).await
+        }
+        done => done,
+    }
+}
+
+/// [`result`], once, after which nothing of the job is left.
+pub(super) async fn consume(jobs: &Jobs, id: &JobId) -> Result<JobResult> {
+    match jobs.consume(id).await {
+        Err(e) if being_sealed(&e) => {
+            jobs.watch(id, &mut |_| {}).await?;
+            jobs.consume(id).await
+        }
+        done => done,
+    }
+}
+
+fn being_sealed(e: &Error) -> bool {
+    e.code == Code::JobRunning && e.details.get("state").and_then(|state| state.as_str()) == Some(JobState::Sealing.as_str())
 }

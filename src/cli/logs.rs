@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::JobArg;
 use super::output::{Output, error_value};
-use super::{job_ref, render};
+use super::{follow, job_ref, render};
 use crate::error::Result;
 use crate::job::{JobId, Jobs};
 use crate::protocol::progress::Progress;
@@ -24,10 +24,10 @@ pub(super) struct Args {
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
     if args.events {
-        return events(out, &jobs.result(&id).await?.events);
+        return events(out, &follow::result(jobs, &id).await?.events);
     }
     if args.follow {
-        return follow(out, jobs, &id).await;
+        return watch(out, jobs, &id).await;
     }
     let records = jobs.log(&id).await?;
     if out.json() {
@@ -40,7 +40,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
 }
 
 /// Ends by the job's end, when nobody reads any more, or by Ctrl-C in the ordinary way: there is nothing to tidy up.
-async fn follow(out: &Output, jobs: &Jobs, id: &JobId) -> Result<u8> {
+async fn watch(out: &Output, jobs: &Jobs, id: &JobId) -> Result<u8> {
     let unread = tokio::sync::Notify::new();
     let mut first = None;
     let mut show = |record: &Progress| {

@@ -54,8 +54,8 @@ pub fn run(args: &[OsString]) -> u8 {
 
 /// Runs `anchorhold gateway run|admin`, which only containers call; `args` are those after `gateway`.
 pub fn gateway(args: &[OsString]) -> u8 {
+    // Each part sets up its own log: the gateway's container has another reader than a terminal.
     let out = Output::new(false, false, args::ColorChoice::Never);
-    start_log(LogFormat::Text);
     let part = match args {
         [word] => word.to_str().unwrap_or_default(),
         _ => "",
@@ -81,22 +81,37 @@ fn dispatch(out: &Output, cli: Cli) -> Result<u8> {
         other => other,
     };
     let settings = settings()?;
-    let jobs = Jobs::new(settings.clone());
+    if let Command::Demo(args) = &command {
+        return block_on(demo::run(out, &settings, args));
+    }
+    if let Command::Image(args) = command {
+        return block_on(image::run(out, &settings, args));
+    }
+    let jobs = Jobs::new(settings);
+    block_on(async {
+        let done = with_jobs(out, &jobs, command).await;
+        // Deliveries, seals and removals that this process began are awaited, except by who pressed Ctrl-C twice.
+        if !matches!(&done, Err(e) if e.code == Code::Interrupted) {
+            jobs.shutdown().await;
+        }
+        done
+    })
+}
+
+async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
     match command {
-        Command::Delegate(args) => block_on(delegate::run(out, &jobs, args)),
-        Command::Jobs(args) => block_on(jobs::run(out, &jobs, &args)),
-        Command::Status(args) => block_on(status::run(out, &jobs, &args)),
-        Command::Logs(args) => block_on(logs::run(out, &jobs, &args)),
-        Command::Result(args) => block_on(result::run(out, &jobs, &args)),
-        Command::Diff(args) => block_on(diff::run(out, &jobs, &args)),
-        Command::Apply(args) => block_on(apply::run(out, &jobs, &args)),
-        Command::Cancel(args) => block_on(cancel::run(out, &jobs, &args)),
-        Command::Consume(args) => block_on(consume::run(out, &jobs, &args)),
-        Command::Demo(args) => block_on(demo::run(out, settings, &args)),
-        Command::Gc => block_on(gc::run(out, &jobs)),
-        Command::Image(args) => block_on(image::run(out, &settings, args)),
-        Command::Mcp => block_on(mcp::run(out, jobs)),
-        Command::Completions(_) | Command::Doctor => Err(Error::internal("dispatched twice")),
+        Command::Delegate(args) => delegate::run(out, jobs, args).await,
+        Command::Jobs(args) => jobs::run(out, jobs, &args).await,
+        Command::Status(args) => status::run(out, jobs, &args).await,
+        Command::Logs(args) => logs::run(out, jobs, &args).await,
+        Command::Result(args) => result::run(out, jobs, &args).await,
+        Command::Diff(args) => diff::run(out, jobs, &args).await,
+        Command::Apply(args) => apply::run(out, jobs, &args).await,
+        Command::Cancel(args) => cancel::run(out, jobs, &args).await,
+        Command::Consume(args) => consume::run(out, jobs, &args).await,
+        Command::Gc => gc::run(out, jobs).await,
+        Command::Mcp => mcp::run(out, jobs.clone()).await,
+        Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),
     }
 }
 

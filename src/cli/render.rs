@@ -255,7 +255,7 @@ pub(super) fn status(job: &JobStatus, paint: Paint) -> String {
     row("deadline", format!("{} from its turn", duration(Duration::from_secs(job.deadline_seconds))));
     row("queue", job.queue_position.map(|place| format!("place {place}")).unwrap_or_default());
     row("activity", job.untrusted_activity.as_deref().map(|said| clip(said.as_bytes(), 200)).unwrap_or_default());
-    row("model says", format!("{} answers, {} events", job.answers, job.events_seen));
+    row("so far", format!("{} model answers, {} events of Codex", job.answers, job.events_seen));
     row("kept until", job.expires_at.clone().unwrap_or_default());
     text
 }

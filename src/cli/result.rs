@@ -2,7 +2,7 @@
 
 use super::args::JobArg;
 use super::output::Output;
-use super::{job_ref, render};
+use super::{follow, job_ref, render};
 use crate::error::Result;
 use crate::job::Jobs;
 
@@ -17,6 +17,6 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = jobs.result(&id).await?;
+    let result = follow::result(jobs, &id).await?;
     Ok(render::show_result(out, &result, args.diff, true))
 }

@@ -5,7 +5,6 @@
 
 use crate::error::{Code, Error, Result};
 use crate::protocol::paths;
-use crate::protocol::repo_path::RepoPath;
 use crate::protocol::request::CodexSettings;
 
 /// Loopback port of `init`'s forwarder; each cell has its own network namespace, so a fixed one collides with nothing of ours.
@@ -60,7 +59,7 @@ pub fn is_model(name: &str) -> bool {
 }
 
 /// The command line for a request. Errors: [`Code::InvalidModel`], [`Code::InvalidReasoningEffort`], [`Code::InvalidConfig`].
-pub fn command_line(settings: &CodexSettings, subdirectory: Option<&RepoPath>) -> Result<CommandLine> {
+pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
     let mut args: Vec<String> = ["exec", "--json", "--ignore-user-config"].map(str::to_owned).into();
     if settings.ignore_rules {
         args.push("--ignore-rules".to_owned());
@@ -98,8 +97,7 @@ pub fn command_line(settings: &CodexSettings, subdirectory: Option<&RepoPath>) -
         }
         args.extend(["-m".to_owned(), model.clone()]);
     }
-    // `init` has already gone to the subdirectory when Codex starts; a relative `-C` need not be text.
-    let _ = subdirectory;
+    // The launcher has checked the subdirectory and gone there; its name need not be text, so it is not repeated here.
     args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned));
     Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
 }
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     fn joined(settings: &CodexSettings) -> String {
-        command_line(settings, None).unwrap().args.join(" ")
+        command_line(settings).unwrap().args.join(" ")
     }
 
     #[test]
@@ -173,7 +171,7 @@ mod tests {
     #[test]
     fn what_could_change_the_provider_or_run_programs_is_refused() {
         let config = |key: &str, value: &str| {
-            command_line(&CodexSettings { config: vec![(key.to_owned(), value.to_owned())], ..CodexSettings::default() }, None).map_err(|e| e.code)
+            command_line(&CodexSettings { config: vec![(key.to_owned(), value.to_owned())], ..CodexSettings::default() }).map_err(|e| e.code)
         };
         for key in [
             "model_provider",
@@ -191,17 +189,17 @@ mod tests {
         assert_eq!(config("fine", "a\nb"), Err(Code::InvalidConfig));
         assert_eq!(config("fine", &"x".repeat(5000)), Err(Code::InvalidConfig));
         assert!(config("fine.too", "[1]").is_ok());
-        let model = |name: &str| command_line(&CodexSettings { model: Some(name.to_owned()), ..CodexSettings::default() }, None).map_err(|e| e.code);
+        let model = |name: &str| command_line(&CodexSettings { model: Some(name.to_owned()), ..CodexSettings::default() }).map_err(|e| e.code);
         for name in ["--config=x", "", "a b", "é", &"m".repeat(101)] {
             assert_eq!(model(name), Err(Code::InvalidModel), "{name}");
         }
         let effort = CodexSettings { reasoning_effort: Some("hi\"gh".to_owned()), ..CodexSettings::default() };
-        assert_eq!(command_line(&effort, None).map_err(|e| e.code), Err(Code::InvalidReasoningEffort));
+        assert_eq!(command_line(&effort).map_err(|e| e.code), Err(Code::InvalidReasoningEffort));
     }
 
     #[test]
     fn the_environment_is_fixed() {
-        let names: Vec<String> = command_line(&CodexSettings::default(), None).unwrap().env.into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = command_line(&CodexSettings::default()).unwrap().env.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PATH", "HOME", "CODEX_HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "ANCHORHOLD_KEY"]);
     }
 }

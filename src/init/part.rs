@@ -18,7 +18,7 @@ use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::paths;
 
 /// Longest document in either direction.
-pub const MAX_DOCUMENT: u64 = 1 << 20;
+pub const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// What a part answers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,5 +153,80 @@ pub fn run_unpack() -> u8 {
             u8::from(closed.and_then(|()| later.pack_blobs(&manifest, &frames, workers)).is_err())
         }
         Err(e) => u8::from(!answer::<()>(Err(e))),
+    }
+}
+
+/// Orders for the sealing part.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SealOrders {
+    /// Where.
+    pub places: Places,
+}
+
+/// `init seal`.
+pub fn run_seal() -> u8 {
+    run(|orders: SealOrders| {
+        super::seal::seal(&orders.places, &super::seal::Caps::default()).map_err(|e| Error::internal("seal the workspace").with_source(e))
+    })
+}
+
+/// Orders for the measuring part.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UsageOrders {
+    /// Directories whose content counts.
+    pub roots: Vec<std::path::PathBuf>,
+}
+
+/// `init usage`.
+pub fn run_usage() -> u8 {
+    run(|orders: UsageOrders| {
+        let roots: Vec<&Path> = orders.roots.iter().map(std::path::PathBuf::as_path).collect();
+        super::seal::usage(&roots).map_err(|e| Error::internal("measure the volumes").with_source(e))
+    })
+}
+
+/// Orders for the part that makes room.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FreeOrders {
+    /// Who owns the files.
+    pub agent_uid: u32,
+}
+
+/// `init free`: as the agent, removes its repository, which the seal ignores, so that a full disk takes the changes.
+pub fn run_free() -> u8 {
+    run(|orders: FreeOrders| {
+        privileges::become_agent(orders.agent_uid)?;
+        let git = Path::new(paths::WORKSPACE).join(".git");
+        // Follows no link on the way down.
+        std::fs::remove_dir_all(git).map_err(|e| Error::internal("remove the agent's repository").with_source(e))
+    })
+}
+
+/// Calls a part from PID 1 and waits for its answer.
+pub async fn call<O: Serialize, T: serde::de::DeserializeOwned>(reaper: &super::reaper::Reaper, part: &str, orders: &O) -> Result<T> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::unix::pipe;
+
+    let failed = |e: io::Error| Error::internal(format!("run init {part}")).with_source(e);
+    let orders = serde_json::to_vec(orders).map_err(|e| failed(e.into()))?;
+    let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
+    command.env_clear().args(["init", part]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::inherit());
+    let (mut child, pid) = reaper.spawn(&mut command).map_err(failed)?;
+    if let Some(stdin) = child.stdin.take() {
+        let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;
+        stdin.write_all(&orders).await.map_err(failed)?;
+    }
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
+        stdout.take(MAX_DOCUMENT).read_to_end(&mut answer).await.map_err(failed)?;
+    }
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Done(done)) => Ok(done),
+        Ok(Answer::Failed(message)) => Err(Error::internal(message)),
+        Err(_) => {
+            let ended = reaper.wait(pid).await;
+            Err(Error::internal(format!("init {part} ended without an answer (code {:?}, signal {:?})", ended.exit_code, ended.signal)))
+        }
     }
 }

@@ -271,7 +271,7 @@ impl Shared<'_> {
         stamps: &mut Vec<(usize, Stamp)>,
     ) -> io::Result<()> {
         let mut plain = match number {
-            Some(number) => Some(FrameReader::new(self.frames.get(number as usize).ok_or_else(|| invalid("no such frame"))?)?),
+            Some(number) => Some(FrameReader::new(FromStart::new(self.frames.get(number as usize).ok_or_else(|| invalid("no such frame"))?))?),
             None => None,
         };
         for at in entries {
@@ -335,7 +335,7 @@ fn links_and_submodules(workspace: &OwnedFd, manifest: &Manifest, frames: &[File
     let mut links: Vec<usize> = manifest.entries.iter().enumerate().filter(|(_, entry)| entry.mode == Mode::Symlink).map(|(at, _)| at).collect();
     links.sort_by_key(|at| manifest.entries.get(*at).map(|entry| (entry.frame, entry.offset)));
     let mut targets = Vec::with_capacity(links.len());
-    let mut open: Option<(u32, FrameReader<'_>)> = None;
+    let mut open: Option<(u32, FrameReader<FromStart<'_>>)> = None;
     for at in links {
         let Some(entry) = manifest.entries.get(at) else { continue };
         // The kernel takes no longer target.
@@ -344,7 +344,7 @@ fn links_and_submodules(workspace: &OwnedFd, manifest: &Manifest, frames: &[File
         }
         if open.as_ref().is_none_or(|(frame, _)| *frame != entry.frame) {
             let file = frames.get(entry.frame as usize).ok_or_else(|| invalid("no such frame"))?;
-            open = Some((entry.frame, FrameReader::new(file)?));
+            open = Some((entry.frame, FrameReader::new(FromStart::new(file))?));
         }
         let Some((_, plain)) = &mut open else { continue };
         plain.skip_to(entry.offset)?;
@@ -364,34 +364,21 @@ fn links_and_submodules(workspace: &OwnedFd, manifest: &Manifest, frames: &[File
             git.finish_pack(usize::MAX - 1, pack)?;
         }
     }
-    // Every directory is opened before the first link is made, so that none can stand in the way of another.
+    // In path order; a link in another entry's way makes `enter` fail, because it follows none.
     targets.sort_by_key(|(at, _, _)| *at);
-    let mut parent: Option<&[u8]> = None;
-    let mut made = Vec::with_capacity(targets.len());
-    for (_, entry, _) in &targets {
-        let path = entry.path.parent().unwrap_or_default();
-        if parent != Some(path) {
-            directories.enter(path).map_err(|e| at_path(&e, entry))?;
-            parent = Some(path);
-        }
-    }
-    let mut directories = Directories::new(workspace.try_clone()?);
     for (at, entry, target) in &targets {
         let directory = directories.enter(entry.path.parent().unwrap_or_default()).map_err(|e| at_path(&e, entry))?;
         rustix::fs::symlinkat(target.as_slice(), directory, entry.path.file_name()).map_err(|e| at_path(&e.into(), entry))?;
-        made.push((*at, Stamp::new(&rustix::fs::statat(directory, entry.path.file_name(), AtFlags::SYMLINK_NOFOLLOW)?)));
-    }
-    for (at, stamp) in made {
-        if let Some(slot) = stamps.get_mut(at) {
-            *slot = stamp;
+        if let Some(slot) = stamps.get_mut(*at) {
+            *slot = Stamp::new(&rustix::fs::statat(directory, entry.path.file_name(), AtFlags::SYMLINK_NOFOLLOW)?);
         }
     }
     Ok(())
 }
 
 /// Reads a frame's plain content forwards.
-pub struct FrameReader<'a> {
-    decoder: zstd::stream::read::Decoder<'a, io::BufReader<FromStart<'a>>>,
+pub struct FrameReader<R: Read> {
+    decoder: zstd::stream::read::Decoder<'static, io::BufReader<R>>,
     position: u64,
 }
 
@@ -399,6 +386,13 @@ pub struct FrameReader<'a> {
 pub struct FromStart<'a> {
     file: &'a File,
     at: u64,
+}
+
+impl<'a> FromStart<'a> {
+    /// Of a file.
+    pub fn new(file: &'a File) -> Self {
+        Self { file, at: 0 }
+    }
 }
 
 impl Read for FromStart<'_> {
@@ -409,10 +403,10 @@ impl Read for FromStart<'_> {
     }
 }
 
-impl<'a> FrameReader<'a> {
+impl<R: Read> FrameReader<R> {
     /// At the frame's start.
-    pub fn new(file: &'a File) -> io::Result<Self> {
-        let mut decoder = zstd::stream::read::Decoder::new(FromStart { file, at: 0 })?;
+    pub fn new(compressed: R) -> io::Result<Self> {
+        let mut decoder = zstd::stream::read::Decoder::new(compressed)?;
         // A frame that asks for a larger window than 128 MiB is not ours.
         decoder.window_log_max(27)?;
         Ok(Self { decoder, position: 0 })
@@ -433,7 +427,7 @@ impl<'a> FrameReader<'a> {
     }
 }
 
-impl Read for FrameReader<'_> {
+impl<R: Read> Read for FrameReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.decoder.read(buffer)?;
         self.position += read as u64;

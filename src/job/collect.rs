@@ -4,7 +4,6 @@
 //! which sent it), each base by the manifest, the patch by applying it to the base. The rest is a claim, and is shown as one.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::download::{self, Expected, Pieces};
 use super::service::Core;
@@ -45,7 +44,7 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     let Some(seen) = status::observe(core, id).await? else {
         return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
     };
-    let seen = if seen.derived.needs_seal { seal::seal_again(core, seen).await? } else { seen };
+    let seen = seal::seal_again(core, seen).await?;
     if !seen.derived.state.is_final() {
         let status = seen.status();
         return Err(Error::new(Code::JobRunning, "collect the job: it has not ended yet")
@@ -266,9 +265,6 @@ fn lost(mut seen: Observed) -> Harvest {
     seen.derived.detail = "It ended, but its sealed result is not there: nothing can be said about changes.".into();
     Harvest { result: empty(&seen), seen }
 }
-
-/// How long a second start may take to seal: it walks the whole workspace.
-pub(super) const SEAL_WITHIN: Duration = Duration::from_secs(180);
 
 #[cfg(test)]
 #[path = "collect_tests.rs"]

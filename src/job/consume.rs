@@ -73,8 +73,7 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
                 ended?;
             }
             let now = status::observe(core, &seen.found.labels.id).await?.ok_or_else(super::id::not_found)?;
-            let now = if now.derived.needs_seal { seal::seal_again(core, now).await? } else { now };
-            Ok(Some(now.status()))
+            Ok(Some(seal::seal_again(core, now).await?.status()))
         }
         // It died unsealed: what there is gets sealed, and it keeps the reason for which it died.
         ContainerState::Exited => Ok(Some(seal::seal_again(core, seen).await?.status())),

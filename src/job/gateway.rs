@@ -132,10 +132,15 @@ impl Gateway {
                 for warning in warnings {
                     tracing::warn!(warning, "the engine about the gateway");
                 }
-                engine.start_container(&id.into()).await.map_err(|e| {
-                    let hint = e.hint.clone().unwrap_or_else(|| "set `[gateway] network` to a network of this engine".to_owned());
-                    Error::new(Code::GatewayUnavailable, "start the gateway").with_hint(hint).with_source(e)
-                })?;
+                let container = id.into();
+                if let Err(e) = engine.start_container(&container).await {
+                    // A container that this engine cannot start is of no use to the next attempt.
+                    if let Err(e) = engine.remove_container(&container).await {
+                        tracing::warn!(error = e.chain(), "left a gateway that does not start");
+                    }
+                    let hint = "set `[gateway] network` to a network of this engine, and run `anchorhold doctor`";
+                    return Err(Error::new(Code::GatewayUnavailable, "start the gateway").with_hint(hint).with_source(e));
+                }
                 Ok(true)
             }
             Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(false),

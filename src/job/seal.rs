@@ -1,17 +1,29 @@
 //! The second start of a container that died before it sealed, and the end of one that should long have ended.
 
-use super::collect::SEAL_WITHIN;
+use super::JobId;
 use super::service::Core;
 use super::status::{self, Observed};
 use crate::error::Result;
 
-/// Starts it again, only to seal, and waits for that; returns where it stands then.
-pub(super) async fn seal_again(core: &Core, seen: Observed) -> Result<Observed> {
-    let id = seen.found.labels.id.clone();
+/// How long a second start may take to seal: it walks the whole workspace.
+const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);
+
+/// Starts it again, only to seal, until it is sealed or lost; returns where it stands then.
+///
+/// How often that was tried is not written down anywhere: each process tries [`MAX_SEAL_ATTEMPTS`](super::state::MAX_SEAL_ATTEMPTS) times
+/// before it calls the job lost, so they all come to the same answer.
+pub(super) async fn seal_again(core: &Core, mut seen: Observed) -> Result<Observed> {
+    while seen.derived.needs_seal {
+        seen = seal_once(core, &seen.found.labels.id).await?;
+    }
+    Ok(seen)
+}
+
+async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
     // One of this process at a time; another process that does the same finds it running, which is fine.
-    let turn = core.seal_turn(&id);
+    let turn = core.seal_turn(id);
     let _alone = turn.lock().await;
-    let now = status::observe(core, &id).await?.ok_or_else(super::id::not_found)?;
+    let now = status::observe(core, id).await?.ok_or_else(super::id::not_found)?;
     if !now.derived.needs_seal {
         return Ok(now);
     }
@@ -20,13 +32,15 @@ pub(super) async fn seal_again(core: &Core, seen: Observed) -> Result<Observed> 
     let engine = core.engine().await?;
     engine.start_container(&container).await?;
     let ended = tokio::time::timeout(SEAL_WITHIN, engine.wait_container(&container)).await;
-    if let Ok(ended) = ended {
-        ended?;
+    match ended {
+        Ok(code) => tracing::debug!(job = %id, code = code?, "started again"),
+        // It goes on, and whoever asks next finds it running.
+        Err(_) => tracing::warn!(job = %id, "sealing takes long"),
     }
-    let after = status::observe(core, &id).await?.ok_or_else(super::id::not_found)?;
+    let after = status::observe(core, id).await?.ok_or_else(super::id::not_found)?;
     if after.derived.needs_seal {
-        core.count_seal_attempt(&id);
-        return status::observe(core, &id).await?.ok_or_else(super::id::not_found);
+        core.count_seal_attempt(id);
+        return status::observe(core, id).await?.ok_or_else(super::id::not_found);
     }
     Ok(after)
 }

@@ -22,6 +22,8 @@ use crate::protocol::progress::Progress;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A sweep after a start waits until the start itself is through.
 const SWEEP_LATER: Duration = Duration::from_secs(5);
+/// What a status call gives the sealing of a job that died unsealed; small ones need less.
+const ATTEND_WITHIN: Duration = Duration::from_secs(3);
 /// What a process that is about to end still gives a sweep.
 const SWEEP_GRACE: Duration = Duration::from_millis(300);
 
@@ -121,22 +123,22 @@ impl Core {
         });
     }
 
-    /// What whoever looks at a job does for it: seals one that died, ends one that is overdue. In the background.
-    fn attend(self: &Arc<Self>, seen: &Observed) {
+    /// What whoever looks at a job does for it: seals one that died, ends one that is overdue. Gives where it stands after a short wait;
+    /// what takes longer goes on in the background.
+    async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
         if !seen.derived.needs_seal && !seen.derived.overdue {
-            return;
+            return seen;
         }
-        // One that is being sealed already needs no second hand.
-        if seen.derived.needs_seal && self.seal_turn(&seen.found.labels.id).try_lock().is_err() {
-            return;
-        }
-        let (core, seen) = (self.clone(), seen.clone());
-        self.tasks.spawn(async move {
-            let outcome = if seen.derived.overdue { seal::kill_overdue(&core, &seen).await } else { seal::seal_again(&core, seen).await.map(|_| ()) };
-            if let Err(e) = outcome {
-                tracing::warn!(error = e.chain(), "could not end a job properly");
-            }
+        let (core, found) = (self.clone(), seen.clone());
+        let work = self.tasks.spawn(async move {
+            let outcome =
+                if found.derived.overdue { seal::kill_overdue(&core, &found).await.map(|()| found) } else { seal::seal_again(&core, found).await };
+            outcome.inspect_err(|e| tracing::warn!(error = e.chain(), "could not end a job properly")).ok()
         });
+        match tokio::time::timeout(ATTEND_WITHIN, work).await {
+            Ok(Ok(Some(now))) => now,
+            _ => seen,
+        }
     }
 }
 
@@ -180,10 +182,7 @@ impl Jobs {
     /// Where a job stands.
     pub async fn status(&self, id: &JobId) -> Result<JobStatus> {
         match status::observe(&self.core, id).await? {
-            Some(seen) => {
-                self.core.attend(&seen);
-                Ok(seen.status())
-            }
+            Some(seen) => Ok(self.core.attend(seen).await.status()),
             None => Err(self.core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
         }
     }

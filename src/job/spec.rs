@@ -86,7 +86,8 @@ pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels) -> Resul
         memory: Some(limits.memory.0),
         cpus: Some(limits.cpus),
         pids: Some(limits.pids),
-        ulimits: vec![("nofile".to_owned(), 65_536), ("core".to_owned(), 0)],
+        // Open files stay at the engine's own limit: raising it fails where the engine itself may not.
+        ulimits: vec![("core".to_owned(), 0)],
         restart_unless_stopped: false,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: STOP_SECONDS,
@@ -150,7 +151,8 @@ pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSp
         memory: Some(GATEWAY_MEMORY),
         cpus: None,
         pids: Some(256),
-        ulimits: vec![("nofile".to_owned(), 65_536), ("core".to_owned(), 0)],
+        // Open files stay at the engine's own limit: raising it fails where the engine itself may not.
+        ulimits: vec![("core".to_owned(), 0)],
         restart_unless_stopped: true,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: 10,

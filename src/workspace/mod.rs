@@ -17,6 +17,8 @@ mod secrets;
 mod shadow;
 pub mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 mod working_tree;
 
 pub use collect::{Collected, applies, apply, collect};

@@ -190,11 +190,19 @@ fn patch_of(changes: &[Change]) -> Result<Vec<u8>> {
 }
 
 /// `git apply` in the tree, with a git directory of ours: no configuration and no attributes of the repository are in force.
+///
+/// The ids in a binary patch tell git what it may be applied to, and are read only by a git directory of the same object format; the patch
+/// does not say which, so the rarer one comes second. A refused patch writes nothing.
 fn apply_with_git(root: &Path, patch: &[u8], more: &[&str]) -> Result<bool> {
-    let own = shadow::bare(&Facts::own(ObjectFormat::Sha1))?;
-    let mut command: Command = crate::process::git(own.path(), root);
-    command.env("GIT_WORK_TREE", root).args(["apply", "--whitespace=nowarn", "-p1"]).args(more).arg("-");
-    Ok(super::run::run(command, Some(patch), "apply the patch")?.status.success())
+    for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+        let own = shadow::bare(&Facts::own(format))?;
+        let mut command: Command = crate::process::git(own.path(), root);
+        command.env("GIT_WORK_TREE", root).args(["apply", "--whitespace=nowarn", "-p1"]).args(more).arg("-");
+        if super::run::run(command, Some(patch), "apply the patch")?.status.success() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes all sides, after everything was examined. New content is written beside its place first, so that a full disk is met before the first
@@ -383,4 +391,34 @@ fn restore(tree: &Root, done: &[&Change]) -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::repo_path::RepoPath;
+
+    #[test]
+    fn a_failure_on_the_way_puts_everything_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::write(at("edit"), "old").unwrap();
+        std::fs::create_dir(at("gone")).unwrap();
+        std::fs::write(at("gone/only"), "x").unwrap();
+        // Appeared after the examination: the last rename meets a directory that is not empty.
+        std::fs::create_dir(at("zz")).unwrap();
+        std::fs::write(at("zz/mine"), "m").unwrap();
+        let side = |text: &str| Some(Side { mode: Mode::File, bytes: text.as_bytes().to_vec() });
+        let change = |path: &str, base, new| Change { path: RepoPath::parse(path.as_bytes()).unwrap(), base, new };
+        let changes =
+            [change("edit", side("old"), side("new")), change("gone/only", side("x"), None), change("made/here", None, side("h")), change("zz", None, side("z"))];
+        let error = write_all(&Root::open(dir.path()).unwrap(), &changes).unwrap_err();
+        assert!(error.hint.unwrap().contains("put back"));
+        assert_eq!(std::fs::read(at("edit")).unwrap(), b"old");
+        assert_eq!(std::fs::read(at("gone/only")).unwrap(), b"x");
+        assert_eq!(std::fs::read(at("zz/mine")).unwrap(), b"m");
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["edit", "gone", "zz"]);
+    }
 }
