@@ -65,7 +65,8 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
         args.push("--ignore-rules".to_owned());
     }
     // The cell is the sandbox: Codex's own would need what the cell does not give.
-    let fixed = ["--strict-config", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "--disable", "apps"];
+    let fixed =
+        ["--strict-config", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "--disable", "apps"];
     args.extend(fixed.map(str::to_owned));
     let mut config = |key: &str, value: &str| args.extend(["-c".to_owned(), format!("{key}={value}")]);
     // Without these two Codex waits for hosts that it cannot reach: 5 s at its exit.
@@ -159,7 +160,9 @@ mod tests {
             ignore_rules: true,
         };
         let args = joined(&settings);
-        for part in [" --ignore-rules ", " -m gpt-5.5 ", " -c model_reasoning_effort=\"high\" ", " -c model_verbosity=\"low\" ", " -c web_search=\"cached\" "] {
+        for part in
+            [" --ignore-rules ", " -m gpt-5.5 ", " -c model_reasoning_effort=\"high\" ", " -c model_verbosity=\"low\" ", " -c web_search=\"cached\" "]
+        {
             assert!(args.contains(part), "{part} in {args}");
         }
         assert!(!args.contains("disabled\"") && !args.contains("never"));
@@ -170,7 +173,17 @@ mod tests {
         let config = |key: &str, value: &str| {
             command_line(&CodexSettings { config: vec![(key.to_owned(), value.to_owned())], ..CodexSettings::default() }).map_err(|e| e.code)
         };
-        for key in ["model_provider", "model_providers.anchorhold.base_url", "shell_environment_policy.set", "notify", "mcp_servers.x", "", "a..b", "a b", "a=b"] {
+        for key in [
+            "model_provider",
+            "model_providers.anchorhold.base_url",
+            "shell_environment_policy.set",
+            "notify",
+            "mcp_servers.x",
+            "",
+            "a..b",
+            "a b",
+            "a=b",
+        ] {
             assert_eq!(config(key, "1"), Err(Code::InvalidConfig), "{key}");
         }
         assert_eq!(config("fine", "a\nb"), Err(Code::InvalidConfig));
