@@ -211,7 +211,11 @@ impl Events {
 
 /// The command without the shell that Codex wraps around it.
 fn shown_command(command: &str) -> &str {
-    let inner = ["/bin/bash -lc ", "bash -lc ", "/bin/sh -c "].into_iter().find_map(|shell| command.strip_prefix(shell));
+    let Some((shell, inner)) = command.split_once(' ') else { return command };
+    let inner = match shell.rsplit('/').next() {
+        Some("bash" | "sh" | "zsh" | "dash") => inner.strip_prefix("-lc ").or_else(|| inner.strip_prefix("-c ")),
+        _ => None,
+    };
     let Some(inner) = inner else { return command };
     ['\'', '"'].into_iter().find_map(|quote| inner.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(inner)
 }
@@ -252,6 +256,13 @@ mod tests {
             ..CodexReport::default()
         };
         assert_eq!(events.report, expected);
+    }
+
+    #[test]
+    fn the_shell_around_a_command_is_not_shown() {
+        let shown =
+            ["/usr/bin/bash -lc 'cargo test'", "/bin/bash -lc \"echo 'a'\"", "bash -lc ls", "sh -c 'x y'", "ls -la", "make"].map(shown_command);
+        assert_eq!(shown, ["cargo test", "echo 'a'", "ls", "x y", "ls -la", "make"]);
     }
 
     #[test]

@@ -165,6 +165,7 @@ async fn job() -> u8 {
         return 1;
     }
     let ending = if resealed {
+        cell.phase(Phase::Sealing, None);
         cell.replay_events();
         if cell.facts().out_of_memory {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
@@ -398,7 +399,9 @@ impl Cell {
                 provider.unresolved = false;
                 let events = lock(&self.events).report.events;
                 lock(&self.reporter).counts(events, provider.answers);
-                lock(&self.facts).answers = provider.answers;
+                let answers = provider.answers;
+                drop(provider);
+                self.update(|facts| facts.answers = answers);
             }
             SlotEvent::Failed(error) => {
                 let mut provider = lock(&self.provider);
@@ -483,13 +486,7 @@ impl Cell {
     fn start_codex(self: &Arc<Self>, running: &mut Running) -> Result<Pid> {
         let failed = |e: std::io::Error| Error::internal("start Codex").with_source(e);
         let line = command::command_line(&self.request.codex)?;
-        let args = launch::arguments(
-            self.request.agent_uid,
-            self.request.disk_bytes,
-            self.request.subdirectory.as_ref(),
-            &line.program,
-            &line.args,
-        );
+        let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
         command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());

@@ -16,7 +16,6 @@ use crate::codex::command::LAST_MESSAGE;
 use crate::error::{Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::paths::{self, out};
-use crate::protocol::progress::Phase;
 use crate::protocol::result::{Seal, SealedResult};
 
 /// Longest last message that is kept.
@@ -35,7 +34,6 @@ pub fn sealed() -> Option<SealedResult> {
 /// Seals. The error is for the case that not even the result can be written.
 pub async fn finish(cell: &Cell, ending: &Ending, resealed: bool) -> Result<()> {
     let begun = Instant::now();
-    cell.phase(Phase::Sealing, None);
     let mut detail = ending.detail.clone();
     // Room for what follows. Not there after a second start, or when unpacking never came so far.
     let _ = std::fs::remove_file(cell.state.reserve());

@@ -200,7 +200,7 @@ impl PackWriter {
     }
 
     fn write_index(&mut self, mut idx: File, checksum: &[u8]) -> io::Result<()> {
-        self.objects.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        self.objects.sort_unstable_by_key(|object| object.id);
         let mut out = Vec::with_capacity(self.objects.len() * (self.format.id_len() + 8) + 2048);
         out.extend_from_slice(b"\xfftOc\0\0\0\x02");
         let mut at = 0;

@@ -46,7 +46,10 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     let mut manifest = BufReader::with_capacity(1 << 16, File::open(&places.manifest)?);
     let header = Header::read(&mut manifest, ManifestCaps::default())?;
     let table = TableReader::new(BufReader::with_capacity(1 << 16, File::open(&places.table)?))?;
-    let out = Digesting { out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?), digest: sha2::Sha256::new() };
+    let out = Digesting {
+        out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?),
+        digest: sha2::Sha256::new(),
+    };
     let format = header.format;
     let mut sealer = Sealer {
         base: Base { header, manifest, table, next: None },
@@ -124,10 +127,12 @@ impl Frames<'_> {
     }
 }
 
+type Names = std::vec::IntoIter<(Box<[u8]>, FileType)>;
+
 /// A directory that is being walked: what is left of its names, in order.
 struct Level {
     fd: OwnedFd,
-    names: std::vec::IntoIter<(Box<[u8]>, FileType)>,
+    names: Names,
     path_len: usize,
 }
 
@@ -228,7 +233,7 @@ impl Sealer<'_> {
     }
 
     /// The names of a directory in order of path bytes: a directory counts as its name with a slash. `None`: too many.
-    fn names(&self, dir: &OwnedFd) -> io::Result<Option<std::vec::IntoIter<(Box<[u8]>, FileType)>>> {
+    fn names(&self, dir: &OwnedFd) -> io::Result<Option<Names>> {
         let mut names: Vec<(Box<[u8]>, FileType)> = Vec::new();
         for item in Dir::read_from(dir)? {
             let item = item?;
@@ -304,12 +309,9 @@ impl Sealer<'_> {
             self.refuse(path, "file_too_large");
             return Ok(());
         }
-        let content = match open(dir, name, mode) {
-            Ok(content) => content,
-            Err(_) => {
-                self.refuse(path, "unreadable");
-                return Ok(());
-            }
+        let Ok(content) = open(dir, name, mode) else {
+            self.refuse(path, "unreadable");
+            return Ok(());
         };
         let known = known.map(|(entry, _)| entry);
         if let Some(entry) = &known

@@ -1,4 +1,4 @@
-//! A bounded copy of a stream on disk: its head, and its tail in two halves that take turns. Nothing is held in memory, and what was written is
+//! A bounded copy of a stream on disk: its head, and its tail in numbered halves of which the last two are kept. Nothing is held in memory, and what was written is
 //! there after a kill.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ pub struct SpoolWriter {
     head: File,
     written: u64,
     tail: Option<(File, u64)>,
-    half: usize,
+    halves: u32,
 }
 
 impl Spool {
@@ -34,35 +34,36 @@ impl Spool {
         self.dir.join(format!(".{}-{part}", self.name))
     }
 
-    fn halves(&self) -> [PathBuf; 2] {
-        [self.part("tail0"), self.part("tail1")]
+    /// The numbers of the halves that are there, in order.
+    fn halves(&self) -> io::Result<Vec<u32>> {
+        let prefix = format!(".{}-tail", self.name);
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            numbers.extend(entry?.file_name().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn half(&self, number: u32) -> PathBuf {
+        self.part(&format!("tail{number}"))
     }
 
     /// Starts anew.
     pub fn writer(&self) -> io::Result<SpoolWriter> {
-        for half in self.halves() {
-            match std::fs::remove_file(half) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+        for number in self.halves()? {
+            std::fs::remove_file(self.half(number))?;
         }
-        Ok(SpoolWriter { spool: self.clone(), head: File::create(self.part("head"))?, written: 0, tail: None, half: 0 })
+        Ok(SpoolWriter { spool: self.clone(), head: File::create(self.part("head"))?, written: 0, tail: None, halves: 0 })
     }
 
     /// The parts in order; those that are not there are left out.
     fn parts(&self) -> io::Result<Vec<File>> {
         let mut files = Vec::new();
-        if let Ok(head) = File::open(self.part("head")) {
-            files.push(head);
+        files.extend(File::open(self.part("head")).ok());
+        for number in self.halves()? {
+            files.push(File::open(self.half(number))?);
         }
-        let mut halves = Vec::new();
-        for half in self.halves() {
-            if let Ok(file) = File::open(half) {
-                halves.push((file.metadata()?.modified()?, file));
-            }
-        }
-        halves.sort_by_key(|(modified, _)| *modified);
-        files.extend(halves.into_iter().map(|(_, file)| file));
         Ok(files)
     }
 
@@ -96,7 +97,7 @@ impl Spool {
             }
         }
         out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        for part in self.halves().into_iter().chain([self.part("head")]) {
+        for part in self.halves()?.into_iter().map(|number| self.half(number)).chain([self.part("head")]) {
             // A leftover costs a little space and nothing else.
             let _ = std::fs::remove_file(part);
         }
@@ -114,9 +115,11 @@ impl SpoolWriter {
         bytes = rest;
         while !bytes.is_empty() {
             if self.tail.as_ref().is_none_or(|(_, used)| *used >= self.spool.half_bytes) {
-                let halves = self.spool.halves();
-                let Ok(file) = File::create(&halves[self.half & 1]) else { return };
-                self.half ^= 1;
+                let Ok(file) = File::create(self.spool.half(self.halves)) else { return };
+                if let Some(old) = self.halves.checked_sub(2) {
+                    let _ = std::fs::remove_file(self.spool.half(old));
+                }
+                self.halves = self.halves.wrapping_add(1);
                 self.tail = Some((file, 0));
             }
             let Some((file, used)) = &mut self.tail else { return };

@@ -25,7 +25,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// From a stat call.
-    #[expect(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the field types differ between architectures")]
+    #[expect(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
     pub fn new(stat: &rustix::fs::Stat) -> Self {
         let ns = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         Self {

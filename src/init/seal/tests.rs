@@ -27,8 +27,7 @@ impl Cell {
         let root = super::super::part::open_root(&at("workspace")).unwrap();
         let unpacked = unpack::unpack(&root, &manifest, &testing::frames(dir.path(), &manifest), &options).unwrap();
         state::write_table(File::create(at("table")).unwrap(), &unpacked.stamps).unwrap();
-        let places =
-            Places { workspace: at("workspace"), manifest: at("facts/manifest"), frames: at("frames"), table: at("table"), out: at("out") };
+        let places = Places { workspace: at("workspace"), manifest: at("facts/manifest"), frames: at("frames"), table: at("table"), out: at("out") };
         Self { workspace: at("workspace"), _dir: dir, places }
     }
 
@@ -222,7 +221,7 @@ fn unreadable_modes_are_read_all_the_same() {
     let cell = Cell::new(vec![file("a", "1"), file("d/b", "2")]);
     std::fs::write(cell.at("a"), "22").unwrap();
     for path in ["a", "d"] {
-        std::fs::set_permissions(cell.at(path), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(cell.at(path), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     let (seal, changes) = cell.changes();
     std::fs::set_permissions(cell.at("d"), std::fs::Permissions::from_mode(0o755)).unwrap();
