@@ -62,7 +62,9 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         let done = if args.check { "would change" } else { "changed" };
         let shown = crate::display::line(root.as_os_str().as_encoded_bytes());
         out.text(&format!("{done} in {shown}, nothing staged and nothing committed:\n{}", render::files(&result.files, out.paint())));
-        out.note(render::risk(&result.risk, out.err_paint()).trim_end());
+        if !result.risk.is_empty() {
+            out.note(&render::risk(&result.risk, out.err_paint()));
+        }
     }
     Ok(0)
 }

@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 3] =
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Keep the job, for trying the other verbs on it
+    /// Keep the job and its repository, for trying the other verbs on them
     #[arg(long)]
     keep: bool,
 }
@@ -73,6 +73,10 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
     drop(reporter);
     let result = followed?;
     let code = render::show_result(out, &result, true, keep);
+    if keep {
+        let kept = crate::display::line(place.keep().as_os_str().as_encoded_bytes());
+        out.note(&format!("the repository is kept: {kept}"));
+    }
     if code == 0 {
         out.note("\nThe model was a script; engine, container, Codex and patch were real. For a real model, set OPENAI_API_KEY and run: anchorhold delegate TASK");
     }

@@ -52,8 +52,9 @@ pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, report
             }
             Ok(()) = tokio::signal::ctrl_c() => {
                 if pressed {
-                    return Err(Error::new(Code::Interrupted, format!("stopped waiting for the job {id}, which is being cancelled"))
-                        .with_hint(format!("its partial work is kept: `anchorhold result {id}`"))
+                    let how = if cancelled { "which is being cancelled" } else { "which may go on" };
+                    return Err(Error::new(Code::Interrupted, format!("stopped waiting for the job {id}, {how}"))
+                        .with_hint(format!("see `anchorhold status {id}`; its partial work is kept"))
                         .with_detail("job_id", id.as_str()));
                 }
                 pressed = true;

@@ -31,7 +31,7 @@ pub(super) fn show_result(out: &Output, result: &JobResult, with_patch: bool, ke
     } else {
         out.text(&result_text(result, kept, out.paint()));
         if with_patch && let Some(bytes) = &result.patch {
-            out.text("");
+            out.bytes(b"\n");
             show_patch(out, bytes);
         }
         if let Some(e) = &failure {
@@ -208,8 +208,13 @@ pub(super) fn files(files: &[FileChange], paint: Paint) -> String {
         };
         text.push_str(&format!("  {word}  {count:>12}  {old}{}{modes}\n", file.path.path));
     }
-    let one = if files.len() == 1 { "file" } else { "files" };
-    text.push_str(&format!("  {} {one} changed, {plus} lines added, {minus} removed\n", files.len()));
+    let counted = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    text.push_str(&format!(
+        "  {} changed, {} added, {} removed\n",
+        counted(files.len() as u64, "file"),
+        counted(plus, "line"),
+        counted(minus, "line")
+    ));
     text
 }
 

@@ -242,16 +242,16 @@ fn nothing_of_a_job_steers_the_terminal() {
 #[test]
 fn a_result_says_what_there_is_to_know() {
     let text = render::result_text(&result(), true, PLAIN);
-    for part in
-        ["completed", "12.3s", "10 tokens in, 5 out by the gateway's count", "+2 -1", "(100644 → 100755)", "1 file changed, 2 lines added, 1 removed"]
-            .iter()
-            .chain(&[
-                "executable: ",
-                "does not apply",
-                "changed since",
-                "1 submodules were sent as empty directories",
-                "anchorhold diff ab0000000000",
-            ])
+    for part in [
+        "completed",
+        "12.3s",
+        "10 tokens in, 5 out by the gateway's count",
+        "+2 -1",
+        "(100644 → 100755)",
+        "1 file changed, 2 lines added, 1 line removed",
+    ]
+    .iter()
+    .chain(&["executable: ", "does not apply", "changed since", "1 submodules were sent as empty directories", "anchorhold diff ab0000000000"])
     {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
