@@ -2,6 +2,7 @@
 
 mod client;
 mod model;
+pub mod seccomp;
 
 pub use client::{ByteStream, Engine, ExecSession, UploadStream};
 pub use model::*;
