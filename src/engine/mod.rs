@@ -8,6 +8,7 @@ mod images;
 mod model;
 mod spec;
 mod streams;
+pub mod seccomp;
 
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
 pub use images::BuildRequest;
