@@ -180,3 +180,49 @@ async fn the_gateways_volumes_belong_to_it() {
     assert_eq!(agent, (0, "refused\n".to_owned()));
     assert_eq!(still, (0, "20000:0 750\n".to_owned()));
 }
+
+/// `ssh` played by a script that relays to the local engine, as `docker system dial-stdio` would on the far side.
+#[tokio::test]
+async fn an_engine_over_ssh_is_the_same_engine() {
+    let (engine, settings) = engine().await;
+    // An engine that is remote already needs no detour.
+    let Some(socket) = engine.host().strip_prefix("unix://") else { return };
+    image::check(&engine, &settings).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = format!(
+        r#"#!/usr/bin/env python3
+import os, socket, sys, threading
+open(os.path.join(os.path.dirname(sys.argv[0]), "calls"), "a").write(" ".join(sys.argv[1:]) + "\n")
+if "me@refused" in sys.argv:
+    sys.exit("Host key verification failed.")
+engine = socket.socket(socket.AF_UNIX)
+engine.connect("{socket}")
+def up():
+    while data := os.read(0, 65536):
+        engine.sendall(data)
+    engine.shutdown(socket.SHUT_WR)
+threading.Thread(target=up, daemon=True).start()
+while data := engine.recv(65536):
+    os.write(1, data)
+"#
+    );
+    let script = dir.path().join("ssh");
+    std::fs::write(&script, relay).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let build = |host: &str| {
+        let mut command = anchorhold::process::command(env!("CARGO_BIN_EXE_anchorhold"), dir.path());
+        command.args(["image", "build"]).env("PATH", &path).env("HOME", dir.path()).env("DOCKER_HOST", host);
+        command.env("ANCHORHOLD_IMAGE_NAME", &settings.image.name).output().unwrap()
+    };
+    let good = build("ssh://me@engine.invalid:2222");
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap();
+    // The version and the image were asked for over one login.
+    assert_eq!(calls, "-T -o BatchMode=yes -o ConnectTimeout=10 -p 2222 -- me@engine.invalid docker system dial-stdio\n");
+
+    let bad = build("ssh://me@refused");
+    assert!(!bad.status.success());
+    let said = String::from_utf8_lossy(&[bad.stdout, bad.stderr].concat()).into_owned();
+    assert!(said.contains("Host key verification failed") && said.contains("engine_unavailable"), "{said}");
+}
