@@ -17,6 +17,12 @@ async fn engine() -> (Engine, Settings) {
     (Engine::connect(&settings.engine).await.expect("these tests need an engine and the image: run `make engine image`"), settings)
 }
 
+/// Takes a name away that a test gave.
+async fn remove_image(name: &str) {
+    let docker = bollard::Docker::connect_with_defaults().unwrap();
+    docker.remove_image(name, None::<bollard::query_parameters::RemoveImageOptions>, None).await.unwrap();
+}
+
 struct Cell<'a> {
     engine: &'a Engine,
     run: String,
@@ -89,14 +95,17 @@ async fn it_is_there_and_of_this_build() {
 
 #[tokio::test]
 async fn building_again_changes_nothing() {
-    let (engine, settings) = engine().await;
-    let before = image::check(&engine, &settings).await.unwrap();
+    let (engine, mut settings) = engine().await;
+    settings.image.name = format!("anchorhold/image-test-twice:{}", std::process::id());
+    let options = image::BuildOptions { binary: Some(env!("CARGO_BIN_EXE_anchorhold").into()), ..Default::default() };
     let mut lines = Vec::new();
-    // A binary that would be refused shows that nothing is built.
-    let options = image::BuildOptions { binary: Some("/nonexistent".into()), ..Default::default() };
-    let facts = image::build(&engine, &settings, &options, &mut |line| lines.push(line.to_owned())).await.unwrap();
-    assert_eq!(facts, before);
-    assert_eq!(lines, [format!("image: {} is up to date", settings.image.name)]);
+    let first = image::build(&engine, &settings, &options, &mut |line| lines.push(line.to_owned())).await;
+    let (built, mut again) = (lines.len(), Vec::new());
+    let second = image::build(&engine, &settings, &options, &mut |line| again.push(line.to_owned())).await;
+    remove_image(&settings.image.name).await;
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert!(built > 1, "{lines:?}");
+    assert_eq!(again, [format!("image: {} is up to date", settings.image.name)]);
 }
 
 #[tokio::test]
@@ -184,10 +193,10 @@ async fn the_gateways_volumes_belong_to_it() {
 /// `ssh` played by a script that relays to the local engine, as `docker system dial-stdio` would on the far side.
 #[tokio::test]
 async fn an_engine_over_ssh_is_the_same_engine() {
-    let (engine, settings) = engine().await;
+    let (engine, _) = engine().await;
     // An engine that is remote already needs no detour.
     let Some(socket) = engine.host().strip_prefix("unix://") else { return };
-    image::check(&engine, &settings).await.unwrap();
+    let name = format!("anchorhold/image-test-ssh:{}", std::process::id());
     let dir = tempfile::tempdir().unwrap();
     let relay = format!(
         r#"#!/usr/bin/env python3
@@ -213,13 +222,16 @@ while data := engine.recv(65536):
     let build = |host: &str| {
         let mut command = anchorhold::process::command(env!("CARGO_BIN_EXE_anchorhold"), dir.path());
         command.args(["image", "build"]).env("PATH", &path).env("HOME", dir.path()).env("DOCKER_HOST", host);
-        command.env("ANCHORHOLD_IMAGE_NAME", &settings.image.name).output().unwrap()
+        command.env("ANCHORHOLD_IMAGE_NAME", &name).output().unwrap()
     };
     let good = build("ssh://me@engine.invalid:2222");
     assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
     let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap();
-    // The version and the image were asked for over one login.
-    assert_eq!(calls, "-T -o BatchMode=yes -o ConnectTimeout=10 -p 2222 -- me@engine.invalid docker system dial-stdio\n");
+    // A dozen requests, and one login each only where two of them overlap.
+    let login = "-T -o BatchMode=yes -o ConnectTimeout=10 -p 2222 -- me@engine.invalid docker system dial-stdio";
+    assert!(calls.lines().all(|call| call == login) && (1..=3).contains(&calls.lines().count()), "{calls}");
+    assert!(engine.inspect_image(&name).await.unwrap().is_some());
+    remove_image(&name).await;
 
     let bad = build("ssh://me@refused");
     assert!(!bad.status.success());
