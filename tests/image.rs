@@ -17,6 +17,12 @@ async fn engine() -> (Engine, Settings) {
     (Engine::connect(&settings.engine).await.expect("these tests need an engine and the image: run `make engine image`"), settings)
 }
 
+/// Takes a name away that a test gave.
+async fn remove_image(name: &str) {
+    let docker = bollard::Docker::connect_with_defaults().unwrap();
+    docker.remove_image(name, None::<bollard::query_parameters::RemoveImageOptions>, None).await.unwrap();
+}
+
 struct Cell<'a> {
     engine: &'a Engine,
     run: String,
@@ -89,14 +95,17 @@ async fn it_is_there_and_of_this_build() {
 
 #[tokio::test]
 async fn building_again_changes_nothing() {
-    let (engine, settings) = engine().await;
-    let before = image::check(&engine, &settings).await.unwrap();
+    let (engine, mut settings) = engine().await;
+    settings.image.name = format!("anchorhold/image-test-twice:{}", std::process::id());
+    let options = image::BuildOptions { binary: Some(env!("CARGO_BIN_EXE_anchorhold").into()), ..Default::default() };
     let mut lines = Vec::new();
-    // A binary that would be refused shows that nothing is built.
-    let options = image::BuildOptions { binary: Some("/nonexistent".into()), ..Default::default() };
-    let facts = image::build(&engine, &settings, &options, &mut |line| lines.push(line.to_owned())).await.unwrap();
-    assert_eq!(facts, before);
-    assert_eq!(lines, [format!("image: {} is up to date", settings.image.name)]);
+    let first = image::build(&engine, &settings, &options, &mut |line| lines.push(line.to_owned())).await;
+    let (built, mut again) = (lines.len(), Vec::new());
+    let second = image::build(&engine, &settings, &options, &mut |line| again.push(line.to_owned())).await;
+    remove_image(&settings.image.name).await;
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert!(built > 1, "{lines:?}");
+    assert_eq!(again, [format!("image: {} is up to date", settings.image.name)]);
 }
 
 #[tokio::test]
@@ -179,4 +188,53 @@ async fn the_gateways_volumes_belong_to_it() {
     assert_eq!(init, (0, "gateway.sock\nread-only\n".to_owned()));
     assert_eq!(agent, (0, "refused\n".to_owned()));
     assert_eq!(still, (0, "20000:0 750\n".to_owned()));
+}
+
+/// `ssh` played by a script that relays to the local engine, as `docker system dial-stdio` would on the far side.
+#[tokio::test]
+async fn an_engine_over_ssh_is_the_same_engine() {
+    let (engine, _) = engine().await;
+    // An engine that is remote already needs no detour.
+    let Some(socket) = engine.host().strip_prefix("unix://") else { return };
+    let name = format!("anchorhold/image-test-ssh:{}", std::process::id());
+    let dir = tempfile::tempdir().unwrap();
+    let relay = format!(
+        r#"#!/usr/bin/env python3
+import os, socket, sys, threading
+open(os.path.join(os.path.dirname(sys.argv[0]), "calls"), "a").write(" ".join(sys.argv[1:]) + "\n")
+if "me@refused" in sys.argv:
+    sys.exit("Host key verification failed.")
+engine = socket.socket(socket.AF_UNIX)
+engine.connect("{socket}")
+def up():
+    while data := os.read(0, 65536):
+        engine.sendall(data)
+    engine.shutdown(socket.SHUT_WR)
+threading.Thread(target=up, daemon=True).start()
+while data := engine.recv(65536):
+    os.write(1, data)
+"#
+    );
+    let script = dir.path().join("ssh");
+    std::fs::write(&script, relay).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let build = |host: &str| {
+        let mut command = anchorhold::process::command(env!("CARGO_BIN_EXE_anchorhold"), dir.path());
+        command.args(["image", "build"]).env("PATH", &path).env("HOME", dir.path()).env("DOCKER_HOST", host);
+        command.env("ANCHORHOLD_IMAGE_NAME", &name).output().unwrap()
+    };
+    let good = build("ssh://me@engine.invalid:2222");
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap();
+    // A dozen requests, and one login each only where two of them overlap.
+    let login = "-T -o BatchMode=yes -o ConnectTimeout=10 -p 2222 -- me@engine.invalid docker system dial-stdio";
+    assert!(calls.lines().all(|call| call == login) && (1..=3).contains(&calls.lines().count()), "{calls}");
+    assert!(engine.inspect_image(&name).await.unwrap().is_some());
+    remove_image(&name).await;
+
+    let bad = build("ssh://me@refused");
+    assert!(!bad.status.success());
+    let said = String::from_utf8_lossy(&[bad.stdout, bad.stderr].concat()).into_owned();
+    assert!(said.contains("Host key verification failed") && said.contains("engine_unavailable"), "{said}");
 }

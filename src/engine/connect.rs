@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::failure;
+use super::ssh::{Destination, SshTransport};
 use crate::error::{Code, Error, Result};
 
 /// The oldest API we speak: Docker Engine 20.10.
@@ -35,8 +36,8 @@ pub(super) enum Transport {
     Tcp(String),
     /// TLS, `host:port` and the material.
     Tls(String, TlsFiles),
-    /// `user@host:port`, by the local `ssh`.
-    Ssh(String),
+    /// By the local `ssh`.
+    Ssh(Destination),
 }
 
 /// PEM files; the client's own may be missing where the engine asks for none.
@@ -215,8 +216,7 @@ fn parse_host(text: &str, place: &str, tls: Option<TlsFiles>) -> Result<Target> 
                 Transport::Tcp(with_port("2375"))
             }
         }
-        "ssh" if plain(rest) && !rest.starts_with('-') => Transport::Ssh(rest.to_owned()),
-        "ssh" => return Err(fail("only user, host and port may stand in an ssh host")),
+        "ssh" => Transport::Ssh(Destination::parse(rest).ok_or_else(|| fail("only user, host and port may stand in an ssh host"))?),
         "npipe" | "fd" => return Err(fail("this kind of socket is not supported here")),
         _ => return Err(fail("the scheme is none of unix, tcp, http, https, ssh")),
     };
@@ -246,7 +246,10 @@ impl Target {
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 Docker::connect_with_ssl(&format!("tcp://{authority}"), &files.key, &files.cert, &files.ca, NO_LIMIT_SECONDS, API_DEFAULT_VERSION)
             }
-            Transport::Ssh(destination) => Docker::connect_with_ssh(&format!("ssh://{destination}"), NO_LIMIT_SECONDS, API_DEFAULT_VERSION, None),
+            Transport::Ssh(destination) => {
+                let ssh = SshTransport::new(destination.clone());
+                Docker::connect_with_custom_transport(move |r| ssh.clone().request(r), Some("ssh://engine"), NO_LIMIT_SECONDS, API_DEFAULT_VERSION)
+            }
         }
         .map_err(translate)?;
         // The ping's headers are not to be had from bollard, so other transports ask for the version itself.

@@ -41,7 +41,7 @@ fn the_setting_goes_first_then_docker_host_then_the_context() {
     let by_host = [("DOCKER_HOST", "tcp://h")];
     assert_eq!(home.choose("unix:///a.sock", &by_host).unwrap().transport, Transport::Unix("/a.sock".into()));
     assert_eq!(home.choose("", &by_host).unwrap().transport, Transport::Tcp("h:2375".to_owned()));
-    assert_eq!(home.choose("", &[]).unwrap().transport, Transport::Ssh("me@far".to_owned()));
+    assert_eq!(home.choose("", &[]).unwrap().transport, Transport::Ssh(Destination { host: "me@far".to_owned(), port: None }));
     let default = Transport::Unix(home.path().join("docker.sock"));
     assert_eq!(home.choose("", &[("DOCKER_CONTEXT", "default")]).unwrap().transport, default);
     assert_eq!(home.choose("", &[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "far")]).unwrap().host, "ssh://me@far");

@@ -7,6 +7,7 @@ mod failure;
 mod images;
 mod model;
 mod spec;
+mod ssh;
 mod streams;
 pub mod seccomp;
 

@@ -1,8 +1,10 @@
 //! Our own binary: the one that runs, if it can run in any image.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
 
@@ -10,8 +12,19 @@ use crate::error::{Code, Error, Result};
 const HEADERS_MAX: u16 = 128;
 const PT_INTERP: u32 = 3;
 
+/// A binary that can go into the image.
+#[derive(Debug)]
+pub(super) struct Binary {
+    /// At its start.
+    pub(super) file: File,
+    /// Bytes.
+    pub(super) size: u64,
+    /// SHA-256, hexadecimal.
+    pub(super) digest: String,
+}
+
 /// Opens the binary for the image, checked: an executable for this architecture that needs no loader.
-pub(super) fn open(path: &Path, architecture: &str) -> Result<(File, u64)> {
+pub(super) fn open(path: &Path, architecture: &str) -> Result<Binary> {
     let fail = |why: String| Error::new(Code::SetupFailed, format!("use {} as the image's binary: {why}", path.display()));
     let mut file = File::open(path).map_err(|e| fail("it cannot be read".to_owned()).with_source(e))?;
     let size = file.metadata().map_err(|e| fail("it cannot be read".to_owned()).with_source(e))?.len();
@@ -22,8 +35,23 @@ pub(super) fn open(path: &Path, architecture: &str) -> Result<(File, u64)> {
         fail(why.to_owned())
             .with_hint("use a release binary of Anchorhold for Linux, or build one with `cargo build --release` (it links statically)")
     })?;
-    std::io::Seek::rewind(&mut file).map_err(|e| fail("it cannot be read".to_owned()).with_source(e))?;
-    Ok((file, size))
+    let digest = digest(&mut file).map_err(|e| fail("it cannot be read".to_owned()).with_source(e))?;
+    Ok(Binary { file, size, digest })
+}
+
+/// Of the whole file, which is at its start afterwards.
+fn digest(file: &mut File) -> std::io::Result<String> {
+    file.rewind()?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+    file.rewind()?;
+    Ok(crate::engine::hex(&hash.finalize()))
 }
 
 /// Reads an ELF header and the program headers (System V ABI, 64 bits, little-endian).
@@ -115,8 +143,10 @@ mod tests {
     #[test]
     fn this_very_test_is_static() {
         let me = std::env::current_exe().unwrap();
-        let (_, size) = open(&me, std::env::consts::ARCH).unwrap();
-        assert_eq!(size, std::fs::metadata(&me).unwrap().len());
+        let mut binary = open(&me, std::env::consts::ARCH).unwrap();
+        let mut all = Vec::new();
+        binary.file.read_to_end(&mut all).unwrap();
+        assert_eq!((binary.size, binary.digest), (all.len() as u64, crate::engine::hex(&Sha256::digest(&all))));
         assert!(open(Path::new("/nonexistent"), "x86_64").is_err());
     }
 }

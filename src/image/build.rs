@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 
-use super::{BASE, LABEL_BUILD, LABEL_CODEX, LABEL_VERSION, base, binary, codex, context};
+use super::{BASE, LABEL_BINARY, LABEL_BUILD, LABEL_CODEX, LABEL_VERSION, base, binary, codex, context};
 use crate::config::Settings;
 use crate::engine::{BuildRequest, ContainerSpec, Engine, ImageFacts, ObjectName};
 use crate::error::{Code, Error, Result};
@@ -57,8 +57,13 @@ pub async fn check(engine: &Engine, settings: &Settings) -> Result<ImageFacts> {
 /// Builds the runtime image, unless it is there already.
 pub async fn build(engine: &Engine, settings: &Settings, options: &BuildOptions, progress: Progress<'_>) -> Result<ImageFacts> {
     let name = &settings.image.name;
+    let architecture = engine.facts().await?.architecture;
+    // Before anything is downloaded: a binary that will not do ends it at once.
+    let path = options.binary.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let binary = binary::open(&path, &architecture)?;
     if !options.force
         && let Ok(facts) = check(engine, settings).await
+        && facts.labels.get(LABEL_BINARY) == Some(&binary.digest)
     {
         progress(&format!("image: {name} is up to date"));
         return Ok(facts);
@@ -68,10 +73,6 @@ pub async fn build(engine: &Engine, settings: &Settings, options: &BuildOptions,
         Some(dir) => dir.clone(),
         None => super::cache_dir()?,
     };
-    let architecture = engine.facts().await?.architecture;
-    // Before anything is downloaded: a binary that will not do ends it at once.
-    let path = options.binary.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-    let (file, size) = binary::open(&path, &architecture)?;
     let pins = codex::Pins::read()?;
 
     let userland = userland_name(&architecture);
@@ -87,12 +88,13 @@ pub async fn build(engine: &Engine, settings: &Settings, options: &BuildOptions,
     }
 
     progress(&format!("image: building {name}"));
-    let labels = [(LABEL_BUILD, crate::BUILD_ID), (LABEL_VERSION, env!("CARGO_PKG_VERSION")), (LABEL_CODEX, &pins.version)];
+    let labels =
+        [(LABEL_BUILD, crate::BUILD_ID), (LABEL_VERSION, env!("CARGO_PKG_VERSION")), (LABEL_CODEX, &pins.version), (LABEL_BINARY, &binary.digest)];
     let request = BuildRequest {
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..request(name, vec![("USERLAND".to_owned(), userland)], options.force)
     };
-    engine.build_image(&request, context::runtime(DOCKERFILE, file, size), progress).await?;
+    engine.build_image(&request, context::runtime(DOCKERFILE, binary.file, binary.size), progress).await?;
     let facts = check(engine, settings).await?;
     verify(engine, &facts, &pins.version, progress).await?;
     if let Some(before) = before.filter(|b| b.id != facts.id && b.labels.contains_key(LABEL_BUILD)) {

@@ -19,6 +19,8 @@ use crate::error::{Code, Error, Result};
 pub const LABEL_BUILD: &str = "anchorhold.build";
 /// Label: version of Anchorhold.
 pub const LABEL_VERSION: &str = "anchorhold.version";
+/// Label: SHA-256 of the binary in the image, so that a build in another profile replaces it.
+pub const LABEL_BINARY: &str = "anchorhold.binary";
 /// Label: version of the Codex CLI.
 pub const LABEL_CODEX: &str = "anchorhold.codex";
 
