@@ -158,8 +158,11 @@ pub fn unpack(plan: Plan) -> Snapshot {
     Snapshot { manifest, tree, summary: packed.summary }
 }
 
+/// Mode bits, time of change in seconds and nanoseconds, content.
+pub type Print = (u32, i64, i64, Vec<u8>);
+
 /// Everything below a directory, git directory included: kind, mode, time of change, content.
-pub fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
+pub fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, Print> {
     let mut all = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(at) = todo.pop() {
@@ -329,8 +332,16 @@ pub fn check_in(checkout: &Checkout, base: &Tree, new: &Tree) -> Collected {
     }
     assert_eq!(at, patch.len() as u64);
     checkout.fill(base);
-    checkout.git_apply(patch).unwrap_or_else(|e| panic!("git apply: {e}\n{}", patch.escape_ascii()));
-    assert_eq!(read_tree(checkout.path()), *new, "{}", patch.escape_ascii());
+    // A defect of git 2.47's `apply` in a working tree: where a link that leads to itself becomes a directory it meets ELOOP. Ours, below, does it.
+    let circular = |path: &Vec<u8>| {
+        let met = std::fs::metadata(checkout.path().join(os(path)));
+        met.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()))
+    };
+    let becomes_directory = |path: &[u8]| new.keys().any(|other| other.starts_with(&[path, b"/"].concat()));
+    if !base.iter().any(|(path, (mode, _))| *mode == Mode::Symlink && becomes_directory(path) && circular(path)) {
+        checkout.git_apply(patch).unwrap_or_else(|e| panic!("git apply: {e}\n{}", patch.escape_ascii()));
+        assert_eq!(read_tree(checkout.path()), *new, "{}", patch.escape_ascii());
+    }
     checkout.fill(base);
     let applies = super::applies(checkout.path(), &changes).unwrap();
     assert!(applies.ok && applies.exact, "{applies:?}");
