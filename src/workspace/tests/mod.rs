@@ -22,7 +22,7 @@ use crate::protocol::manifest::{Entry, Frame, Manifest, ManifestCaps, Mode, Obje
 use crate::protocol::repo_path::RepoPath;
 
 /// Path bytes to mode and content; a submodule's content is empty.
-pub type Tree = BTreeMap<Vec<u8>, (Mode, Vec<u8>)>;
+pub type Tree = BTreeMap<Vec<u8>, Content>;
 
 pub fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
@@ -194,7 +194,10 @@ pub fn link(target: impl AsRef<[u8]>) -> (Mode, Vec<u8>) {
     (Mode::Symlink, target.as_ref().to_vec())
 }
 
-pub fn tree<const N: usize>(entries: [(&[u8], (Mode, Vec<u8>)); N]) -> Tree {
+/// One entry of a [`Tree`].
+pub type Content = (Mode, Vec<u8>);
+
+pub fn tree<const N: usize>(entries: [(&[u8], Content); N]) -> Tree {
     entries.into_iter().map(|(path, entry)| (path.to_vec(), entry)).collect()
 }
 
