@@ -183,3 +183,118 @@ pub fn read(mut input: impl Read, caps: ChangesCaps) -> io::Result<Vec<Change>> 
 pub fn side_id(side: &Side, format: super::manifest::ObjectFormat) -> ObjectId {
     format.hash("blob", &side.bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn change(path: &[u8], base: Option<&[u8]>, new: Option<&[u8]>) -> Change {
+        let side = |bytes: &[u8]| Side { mode: Mode::File, bytes: bytes.to_vec() };
+        Change { path: RepoPath::parse(path).unwrap(), base: base.map(side), new: new.map(side) }
+    }
+
+    fn written(changes: &[Change]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        for change in changes {
+            let (mut base, mut new) = (change.base.as_ref().map(|s| &s.bytes[..]), change.new.as_ref().map(|s| &s.bytes[..]));
+            let mode = |side: &Option<Side>| side.as_ref().map_or(Mode::File, |s| s.mode);
+            let base = base.as_mut().map(|r| (mode(&change.base), r.len() as u64, r as &mut dyn Read));
+            let new = new.as_mut().map(|r| (mode(&change.new), r.len() as u64, r as &mut dyn Read));
+            writer.change(&change.path, base, new).unwrap();
+        }
+        let (document, records) = writer.finish().unwrap();
+        assert_eq!(records, changes.len() as u64);
+        document
+    }
+
+    #[test]
+    fn every_kind_of_change_comes_back() {
+        let mut changes = [
+            change(b"\xff\n", Some(b"old"), Some(b"")),
+            change(b"added", None, Some(b"AHCHG1\n")),
+            change(b"deleted", Some(b"x"), None),
+            change(b"link", None, Some(b"target")),
+        ];
+        changes[3].new.as_mut().unwrap().mode = Mode::Symlink;
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        assert_eq!(read(written(&changes).as_slice(), ChangesCaps::default()).unwrap(), changes);
+        assert_eq!(read(written(&[]).as_slice(), ChangesCaps::default()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_short_side_is_not_written_as_if_it_were_whole() {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        let path = RepoPath::parse(b"a").unwrap();
+        assert!(writer.change(&path, None, Some((Mode::File, 9, &mut &b"short"[..]))).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let good = written(&[change(b"a", None, Some(b"1")), change(b"b", None, Some(b"2"))]);
+        assert!(read(good.as_slice(), ChangesCaps::default()).is_ok());
+        for cut in 0..good.len() {
+            assert!(read(&good[..cut], ChangesCaps::default()).is_err(), "cut at {cut}");
+        }
+        assert!(read([&good[..], b"x"].concat().as_slice(), ChangesCaps::default()).is_err());
+        let caps = ChangesCaps::default();
+        assert!(read(good.as_slice(), ChangesCaps { records: 1, ..caps }).is_err());
+        assert!(read(good.as_slice(), ChangesCaps { side_bytes: 0, ..caps }).is_err());
+        assert!(read(good.as_slice(), ChangesCaps { total_bytes: 1, ..caps }).is_err());
+        for bad in [
+            vec![change(b"b", None, Some(b"2")), change(b"a", None, Some(b"1"))],
+            vec![change(b"a", None, Some(b"1")), change(b"a", None, Some(b"1"))],
+            vec![change(b"a", Some(b"1"), Some(b"1"))],
+            vec![change(b"a", None, None)],
+        ] {
+            assert!(read(written(&bad).as_slice(), caps).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_announced_size_alone_allocates_nothing() {
+        let header = br#"{"path":"YQ==","base":null,"new":{"mode":"100644","size":200000000}}"#;
+        let mut document = MAGIC.to_vec();
+        document.extend(u32::try_from(header.len()).unwrap().to_be_bytes());
+        document.extend(header);
+        assert!(read(document.as_slice(), ChangesCaps::default()).is_err());
+        let mut document = MAGIC.to_vec();
+        document.extend(u32::MAX.to_be_bytes());
+        assert!(read(document.as_slice(), ChangesCaps::default()).is_err());
+    }
+
+    #[test]
+    fn headers_with_anything_unknown_are_refused() {
+        for header in [
+            r#"{"path":"Li4vYQ==","base":null,"new":{"mode":"100644","size":0}}"#,
+            r#"{"path":"YQ==","base":null,"new":{"mode":"160000","size":0}}"#,
+            r#"{"path":"YQ==","base":null,"new":{"mode":"100666","size":0}}"#,
+            r#"{"path":"YQ==","base":null,"new":{"mode":"100644","size":0},"more":1}"#,
+            r#"{"path":"YQ==","base":null,"new":{"mode":"100644","size":-1}}"#,
+            r#"{"end":{"records":0},"more":1}"#,
+        ] {
+            let mut document = MAGIC.to_vec();
+            document.extend(u32::try_from(header.len()).unwrap().to_be_bytes());
+            document.extend(header.as_bytes());
+            let end = br#"{"end":{"records":1}}"#;
+            document.extend(u32::try_from(end.len()).unwrap().to_be_bytes());
+            document.extend(end);
+            assert!(read(document.as_slice(), ChangesCaps::default()).is_err(), "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6)) {
+            let mut document = written(&[change(b"a", Some(b"0"), Some(b"1")), change(b"b", None, Some(b"22"))]);
+            for (at, byte) in flips {
+                let at = at.index(document.len());
+                document[at] = byte;
+            }
+            if let Ok(changes) = read(document.as_slice(), ChangesCaps { records: 10, side_bytes: 1 << 20, total_bytes: 1 << 20 }) {
+                prop_assert!(changes.is_sorted_by(|a, b| a.path < b.path));
+            }
+        }
+    }
+}

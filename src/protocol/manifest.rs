@@ -337,3 +337,121 @@ fn number(text: Option<&str>) -> io::Result<u64> {
         _ => Err(bad("number")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(path: &[u8], mode: Mode, content: &[u8], offset: u64) -> Entry {
+        let id = ObjectFormat::Sha1.hash("blob", content);
+        Entry { path: RepoPath::parse(path).unwrap(), mode, id, size: content.len() as u64, frame: 0, offset }
+    }
+
+    fn sample() -> Manifest {
+        Manifest {
+            format: ObjectFormat::Sha1,
+            frames: vec![Frame { compressed: 20, plain: 9 }],
+            entries: vec![
+                entry(b"a\tb\n", Mode::File, b"abc", 0),
+                entry(b"link", Mode::Symlink, b"target", 3),
+                entry(b"module", Mode::Submodule, b"", 0),
+                entry(b"\xff", Mode::Executable, b"", 9),
+            ],
+        }
+    }
+
+    fn document(manifest: &Manifest) -> Vec<u8> {
+        let mut out = Vec::new();
+        manifest.write(&mut out).unwrap();
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> io::Result<Manifest> {
+        Manifest::read(bytes, ManifestCaps::default())
+    }
+
+    #[test]
+    fn ids_are_those_of_git() {
+        assert_eq!(ObjectFormat::Sha1.hash("blob", b"hello\n").to_hex(), "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(ObjectFormat::Sha1.hash("tree", b"").to_hex(), "4b825dc642cb6eb9a060e54bf8d69288fbee4904");
+        let empty = "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321";
+        assert_eq!(ObjectFormat::Sha256.hash("tree", b"").to_hex(), empty);
+        assert_eq!(ObjectId::parse(empty.as_bytes()).unwrap().to_hex(), empty);
+        for bad in [&empty[1..], &empty[..41], "", &"g".repeat(40), &"+1".repeat(20)] {
+            assert_eq!(ObjectId::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_document_comes_back_and_finds_its_entries() {
+        let manifest = sample();
+        let read = parse(&document(&manifest)).unwrap();
+        assert_eq!(read, manifest);
+        assert_eq!(read.find(b"link").unwrap().offset, 3);
+        assert_eq!((read.find(b"lin"), read.find(b"")), (None, None));
+        let empty = Manifest { format: ObjectFormat::Sha256, frames: Vec::new(), entries: Vec::new() };
+        assert_eq!(parse(&document(&empty)).unwrap(), empty);
+    }
+
+    #[test]
+    fn a_cut_or_longer_document_is_refused() {
+        let whole = document(&sample());
+        for cut in 0..whole.len() {
+            assert!(parse(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(parse(&[&whole[..], b"\0"].concat()).is_err());
+        assert!(Manifest::read(whole.as_slice(), ManifestCaps { entries: 3, bytes: 1 << 20 }).is_err());
+        assert!(Manifest::read(whole.as_slice(), ManifestCaps { entries: 9, bytes: whole.len() as u64 - 1 }).is_err());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let changed = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = sample();
+            change(&mut manifest);
+            parse(&document(&manifest))
+        };
+        assert!(changed(&|_| {}).is_ok());
+        assert!(changed(&|m| m.entries.swap(0, 1)).is_err());
+        assert!(changed(&|m| m.entries[1].path = m.entries[0].path.clone()).is_err());
+        assert!(changed(&|m| m.entries[1].frame = 1).is_err());
+        assert!(changed(&|m| m.entries[1].size = 7).is_err());
+        assert!(changed(&|m| m.entries[1].offset = u64::MAX).is_err());
+        assert!(changed(&|m| m.entries[1].id = ObjectFormat::Sha256.hash("blob", b"")).is_err());
+        assert!(changed(&|m| m.frames = vec![m.frames[0]; 5]).is_err());
+        let text = |from: &str, to: &str| {
+            let whole = document(&sample());
+            let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+            parse(&[&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat())
+        };
+        assert!(text("link", "link").is_ok());
+        for (from, to) in [
+            ("\tlink", "\t../x"),
+            ("\tlink", "\t.git"),
+            ("100755", "040000"),
+            (" 1 4\n", " 1 5\n"),
+            (" 1 4\n", " 1 +4\n"),
+            (" 1 sha1", " 2 sha1"),
+            ("sha1", "md5"),
+        ] {
+            assert!(text(from, to).is_err(), "{from:?} {to:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6)) {
+            let mut bytes = document(&sample());
+            for (at, byte) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(manifest) = parse(&bytes) {
+                prop_assert_eq!(&parse(&document(&manifest)).unwrap(), &manifest);
+                prop_assert!(manifest.entries.is_sorted_by(|a, b| a.path < b.path));
+            }
+        }
+    }
+}

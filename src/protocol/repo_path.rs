@@ -120,3 +120,79 @@ impl<'de> Deserialize<'de> for RepoPath {
         Self::parse(&bytes).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_and_odd_names_are_taken() {
+        let long = vec![b'n'; MAX_COMPONENT];
+        let deep = [b"d/".repeat(2047).as_slice(), b"f"].concat();
+        let names: [&[u8]; 13] =
+            [b"a", b"a/b", b"-rf", b" ", b"new\nline", b"\xff", b".github/x", b".gitignore", b"...", b"a..b/.c.", b"git~2", &long, &deep];
+        for name in names {
+            assert_eq!(RepoPath::parse(name).unwrap().as_bytes(), name);
+        }
+    }
+
+    #[test]
+    fn paths_that_leave_or_lie_are_refused() {
+        use RepoPathError::{Empty, GitDirectory, NotRelative, Nul, TooLong};
+        let long = vec![b'n'; MAX_COMPONENT + 1];
+        let deep = b"d/".repeat(2048);
+        let cases: [(&[u8], RepoPathError); 27] = [
+            (b"", Empty),
+            (b"/", NotRelative),
+            (b"/etc/passwd", NotRelative),
+            (b"a/", NotRelative),
+            (b"a//b", NotRelative),
+            (b".", NotRelative),
+            (b"./a", NotRelative),
+            (b"..", NotRelative),
+            (b"a/../../b", NotRelative),
+            (b"a\0b", Nul),
+            (&long, TooLong),
+            (&deep, TooLong),
+            (b".git", GitDirectory),
+            (b".git/config", GitDirectory),
+            (b"sub/.git/hooks/x", GitDirectory),
+            (b".GIT", GitDirectory),
+            (b".gIt/x", GitDirectory),
+            (b".git.", GitDirectory),
+            (b".git ", GitDirectory),
+            (b".git. . ./x", GitDirectory),
+            (b".git::$INDEX_ALLOCATION/x", GitDirectory),
+            (b".git\\config", GitDirectory),
+            (b"git~1/x", GitDirectory),
+            (b"GIT~1", GitDirectory),
+            (".g\u{200c}it/x".as_bytes(), GitDirectory),
+            ("\u{feff}.git".as_bytes(), GitDirectory),
+            (".gi\u{202e}T".as_bytes(), GitDirectory),
+        ];
+        for (path, why) in cases {
+            assert_eq!(RepoPath::parse(path), Err(why), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn parts_of_a_path() {
+        let path = RepoPath::parse(b"a/b/c").unwrap();
+        assert_eq!((path.file_name(), path.parent()), (&b"c"[..], Some(&b"a/b"[..])));
+        let top = RepoPath::parse(b"a").unwrap();
+        assert_eq!((top.file_name(), top.parent()), (&b"a"[..], None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_stays_below_and_survives_the_wire(bytes in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'g'), any::<u8>()], 0..40)) {
+            if let Ok(path) = RepoPath::parse(&bytes) {
+                prop_assert!(path.to_path().components().all(|c| matches!(c, std::path::Component::Normal(_))));
+                let text = serde_json::to_string(&path).unwrap();
+                prop_assert_eq!(serde_json::from_str::<RepoPath>(&text).unwrap(), path);
+            }
+        }
+    }
+}

@@ -110,7 +110,7 @@ fn accepted<'a>(manifest: &Manifest, changes: &'a [Change], left_out: &mut Vec<L
         for entry in manifest.entries.get(from..).unwrap_or_default().iter().take_while(|e| e.path.as_bytes().starts_with(&prefix)) {
             if entry.mode == Mode::Submodule {
                 refused = Some("beneath_submodule");
-            } else if !find(entry.path.as_bytes()).is_some_and(|c| c.new.is_none()) {
+            } else if find(entry.path.as_bytes()).is_none_or(|c| c.new.is_some()) {
                 return Err(contradiction("a path lies beneath a file"));
             }
         }

@@ -1,6 +1,4 @@
 //! From a plan to zstd frames and a manifest: read, hash and compress on all cores, deliver in order.
-//!
-//! Measured on 2 cores with 50,000 files, 285 MB (`cargo test --release`): see `COMPRESSION_LEVEL`.
 
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +16,8 @@ use crate::protocol::manifest::{Entry, Frame, Manifest, Mode, ObjectFormat, Obje
 
 /// Plain bytes after which a frame is closed.
 const FRAME_BYTES: u64 = 4 << 20;
-/// zstd's level.
+/// zstd's level. Processor time for 290 MB of source-like text: 1.0 s at level 1 (to 115 MB), 0.6 s at -3 (to 217 MB), 1.4 s at 2 (to 100 MB);
+/// what -3 saves here, the upload and the unpacking of twice the bytes cost.
 const COMPRESSION_LEVEL: i32 = 1;
 /// What a Git LFS pointer begins with; a pointer is less than 1024 bytes.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
@@ -69,6 +68,7 @@ impl Shared {
 ///
 /// Memory: at most two frames a thread. A file that vanished, or became something else, is left out and said so. An error of `sink` that
 /// wraps an [`Error`] comes back as that error.
+#[expect(clippy::needless_pass_by_value, reason = "a plan tells of one moment: it is packed once")]
 pub fn pack(plan: Plan, sink: &mut dyn FnMut(u32, Vec<u8>) -> io::Result<()>) -> Result<Packed> {
     let start = Instant::now();
     let jobs = cut(&plan.entries);

@@ -22,7 +22,7 @@ use crate::protocol::manifest::{Entry, Frame, Manifest, ManifestCaps, Mode, Obje
 use crate::protocol::repo_path::RepoPath;
 
 /// Path bytes to mode and content; a submodule's content is empty.
-pub type Tree = BTreeMap<Vec<u8>, (Mode, Vec<u8>)>;
+pub type Tree = BTreeMap<Vec<u8>, Content>;
 
 pub fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
@@ -158,8 +158,11 @@ pub fn unpack(plan: Plan) -> Snapshot {
     Snapshot { manifest, tree, summary: packed.summary }
 }
 
+/// Mode bits, time of change in seconds and nanoseconds, content.
+pub type Print = (u32, i64, i64, Vec<u8>);
+
 /// Everything below a directory, git directory included: kind, mode, time of change, content.
-pub fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
+pub fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, Print> {
     let mut all = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(at) = todo.pop() {
@@ -191,7 +194,10 @@ pub fn link(target: impl AsRef<[u8]>) -> (Mode, Vec<u8>) {
     (Mode::Symlink, target.as_ref().to_vec())
 }
 
-pub fn tree<const N: usize>(entries: [(&[u8], (Mode, Vec<u8>)); N]) -> Tree {
+/// One entry of a [`Tree`].
+pub type Content = (Mode, Vec<u8>);
+
+pub fn tree<const N: usize>(entries: [(&[u8], Content); N]) -> Tree {
     entries.into_iter().map(|(path, entry)| (path.to_vec(), entry)).collect()
 }
 
@@ -329,8 +335,16 @@ pub fn check_in(checkout: &Checkout, base: &Tree, new: &Tree) -> Collected {
     }
     assert_eq!(at, patch.len() as u64);
     checkout.fill(base);
-    checkout.git_apply(patch).unwrap_or_else(|e| panic!("git apply: {e}\n{}", patch.escape_ascii()));
-    assert_eq!(read_tree(checkout.path()), *new, "{}", patch.escape_ascii());
+    // A defect of git 2.47's `apply` in a working tree: where a link that leads to itself becomes a directory it meets ELOOP. Ours, below, does it.
+    let circular = |path: &Vec<u8>| {
+        let met = std::fs::metadata(checkout.path().join(os(path)));
+        met.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()))
+    };
+    let becomes_directory = |path: &[u8]| new.keys().any(|other| other.starts_with(&[path, b"/"].concat()));
+    if !base.iter().any(|(path, (mode, _))| *mode == Mode::Symlink && becomes_directory(path) && circular(path)) {
+        checkout.git_apply(patch).unwrap_or_else(|e| panic!("git apply: {e}\n{}", patch.escape_ascii()));
+        assert_eq!(read_tree(checkout.path()), *new, "{}", patch.escape_ascii());
+    }
     checkout.fill(base);
     let applies = super::applies(checkout.path(), &changes).unwrap();
     assert!(applies.ok && applies.exact, "{applies:?}");
