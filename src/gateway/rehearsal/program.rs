@@ -271,7 +271,8 @@ impl Parser {
             "400" => status(400, "invalid_request_error"),
             "401" => status(401, "invalid_api_key"),
             "403" => status(403, "forbidden"),
-            "404" => status(404, "model_not_found"),
+            "404" => status(404, "not_found"),
+            "model" => status(404, "model_not_found"),
             "429" => status(429, "rate_limit_exceeded"),
             "quota" => status(429, "insufficient_quota"),
             "usage_limit" => Fault::Status { status: 429, code: "usage_limit_reached", retry_after, resets_in: Some(resets_in.unwrap_or(3600)) },
@@ -291,7 +292,7 @@ impl Parser {
             "refuse" => Fault::Refuse,
             _ => {
                 return Err(format!(
-                    "unknown fault {kind:?}; known are 400 401 403 404 429 500 502 503 quota usage_limit overloaded failed failed_quota context_length \
+                    "unknown fault {kind:?}; known are 400 401 403 404 429 500 502 503 model quota usage_limit overloaded failed failed_quota context_length \
                      rate_limit incomplete cut hang stall garbage refuse"
                 ));
             }
