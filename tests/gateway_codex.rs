@@ -269,7 +269,7 @@ async fn a_long_command_is_one_step_in_code_mode() {
 async fn faults_lead_to_what_codex_does_with_real_ones() {
     /// (fault, exit code, reconnects at least, requests, kind, part of Codex's words)
     type Row = (&'static str, i32, usize, u64, Option<&'static str>, &'static str);
-    let rows: [Row; 17] = [
+    let rows: [Row; 20] = [
         ("model", 1, 0, 1, Some("model"), "does not know the model"),
         ("400", 1, 0, 1, Some("bad_request"), "refused the request"),
         ("429", 1, 0, 1, Some("rate_limit"), "429"),
@@ -281,6 +281,9 @@ async fn faults_lead_to_what_codex_does_with_real_ones() {
         ("context_length", 1, 0, 1, Some("bad_request"), "context"),
         ("incomplete", 1, 0, 1, None, ""),
         ("401", 1, 5, 6, Some("auth"), ""),
+        ("403", 1, 5, 6, Some("auth"), ""),
+        ("500 times=2", 0, 0, 3, Some("server_error"), "fine"),
+        ("overloaded", 1, 0, 5, Some("server_error"), ""),
         ("404", 1, 5, 6, Some("model"), ""),
         ("cut", 1, 5, 6, Some("cut"), ""),
         ("garbage", 1, 5, 6, Some("cut"), ""),

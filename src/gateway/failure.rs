@@ -1,7 +1,7 @@
 //! What went wrong at the provider, in our words: one mapping for real upstreams and for the rehearsal model.
 //!
-//! Codex 0.169 treats statuses differently (it stops at once on 400 and 429, retries 401 and 404 for seconds and 5xx for half a minute), so the status is
-//! kept; the body is replaced by ours in the provider's shape, with the few machine-readable words that Codex reads.
+//! Codex 0.169 treats statuses differently (it stops at once on 400 and 429, retries 401 and 404 for seconds and 5xx for half a minute), so the
+//! status is kept; the body is replaced by ours in the provider's shape, with the few machine-readable words that Codex reads.
 
 use serde_json::{Value, json};
 

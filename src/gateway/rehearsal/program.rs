@@ -218,7 +218,7 @@ impl Parser {
             "message" => self.end(Action::Message(text()?.trim_end().to_owned()))?,
             "say" => self.next.says.push(text()?.trim_end().to_owned()),
             "delay" => {
-                self.next.delay = duration(argument).filter(|d| *d <= MAX_DELAY).ok_or("delay needs a time such as 500ms or 2s, at most 1h")?
+                self.next.delay = duration(argument).filter(|d| *d <= MAX_DELAY).ok_or("delay needs a time such as 500ms or 2s, at most 1h")?;
             }
             "filler" => {
                 let size: crate::config::ByteSize = argument.parse().map_err(|_| "filler needs a size such as 64KiB")?;

@@ -116,10 +116,7 @@ async fn whatever_is_not_the_one_request_is_refused_and_nothing_reaches_the_prov
         let mut stream = gateway.open(1, Channel::Model, false).await;
         // The peer may answer and close before it has read all.
         let _ = stream.write_all(text.as_bytes()).await;
-        let (status, _) = match tokio::time::timeout(PATIENCE, async { Ok::<_, ()>(head_or_none(&mut stream).await) }).await {
-            Ok(Ok(head)) => head,
-            _ => panic!("no answer to {}", &text[..60]),
-        };
+        let (status, _) = soon(head_or_none(&mut stream)).await;
         assert!(statuses.contains(&status), "{status} for {}", &text[..text.len().min(90)]);
     }
     assert!(provider.requests.try_recv().is_err());
