@@ -1,7 +1,7 @@
 //! The gateway and the real Codex CLI, joined as in a cell: Codex speaks HTTP to a loopback port, a forwarder writes the preamble and copies bytes.
 //!
 //! `ANCHORHOLD_TEST_CODEX` names the Codex binary, with `codex-code-mode-host` beside it.
-#![allow(missing_docs, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: outside of #[test] functions the lints do not see that")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,8 +138,11 @@ impl Cell {
             self.port,
             extra.first().unwrap_or(&"")
         );
-        let mut command = anchorhold::process::command(&codex().display().to_string(), &workspace);
+        // A hang is a failure (exit code 124), not a test run without an end.
+        let mut command = anchorhold::process::command("timeout", &workspace);
         command
+            .args(["--kill-after=1", "45"])
+            .arg(codex())
             .env("HOME", &home)
             .env("CODEX_HOME", home.join(".codex"))
             .env("CELL_KEY", "placeholder")
@@ -266,15 +269,21 @@ async fn a_long_command_is_one_step_in_code_mode() {
 async fn faults_lead_to_what_codex_does_with_real_ones() {
     /// (fault, exit code, reconnects at least, requests, kind, part of Codex's words)
     type Row = (&'static str, i32, usize, u64, Option<&'static str>, &'static str);
-    let rows: [Row; 14] = [
+    let rows: [Row; 20] = [
+        ("model", 1, 0, 1, Some("model"), "does not know the model"),
         ("400", 1, 0, 1, Some("bad_request"), "refused the request"),
-        ("429 retry_after=20", 1, 0, 1, Some("rate_limit"), "429"),
-        ("quota", 1, 0, 1, Some("quota"), "429"),
+        ("429", 1, 0, 1, Some("rate_limit"), "429"),
+        ("429 retry_after=3600", 1, 0, 1, Some("rate_limit"), "429"),
+        ("429 retry_after=1 times=1", 0, 0, 2, Some("rate_limit"), "fine"),
+        ("quota", 1, 0, 1, Some("quota"), "Quota exceeded"),
         ("usage_limit resets_in=7200", 1, 0, 1, Some("quota"), "usage limit"),
         ("failed_quota", 1, 0, 1, Some("quota"), "Quota exceeded"),
         ("context_length", 1, 0, 1, Some("bad_request"), "context"),
         ("incomplete", 1, 0, 1, None, ""),
         ("401", 1, 5, 6, Some("auth"), ""),
+        ("403", 1, 5, 6, Some("auth"), ""),
+        ("500 times=2", 0, 0, 3, Some("server_error"), "fine"),
+        ("overloaded", 1, 0, 5, Some("server_error"), ""),
         ("404", 1, 5, 6, Some("model"), ""),
         ("cut", 1, 5, 6, Some("cut"), ""),
         ("garbage", 1, 5, 6, Some("cut"), ""),

@@ -1,7 +1,7 @@
 //! What went wrong at the provider, in our words: one mapping for real upstreams and for the rehearsal model.
 //!
-//! Codex 0.169 treats statuses differently (it stops at once on 400 and 429, retries 401 and 404 for seconds and 5xx for half a minute), so the status is
-//! kept; the body is replaced by ours in the provider's shape, with the few machine-readable words that Codex reads.
+//! Codex 0.169 treats statuses differently (it stops at once on 400 and 429, retries 401 and 404 for seconds and 5xx for half a minute), so the
+//! status is kept; the body is replaced by ours in the provider's shape, with the few machine-readable words that Codex reads.
 
 use serde_json::{Value, json};
 
@@ -30,6 +30,10 @@ pub struct Said {
     /// The body, bounded; not to be shown.
     pub body: Vec<u8>,
 }
+
+/// Longest waiting time that Codex is told, in seconds. It waits that long and tries again, up to five times: good for a moment's congestion. Told of
+/// an hour it would sleep until the job's deadline; not told, it stops at once, and the job's result says when a retry makes sense.
+const MAX_WAIT: u64 = 30;
 
 /// Codes that Codex gives a meaning to; any other word of the provider is dropped.
 const KNOWN_CODES: [&str; 12] = [
@@ -158,9 +162,14 @@ impl Failure {
         format!("event: response.failed\ndata: {data}\n\n")
     }
 
+    /// Seconds for the `Retry-After` header, where Codex should wait and try again.
+    pub fn wait(&self) -> Option<u64> {
+        self.error.retry_after_seconds.filter(|seconds| *seconds <= MAX_WAIT && self.error.kind != "quota")
+    }
+
     /// Codex reads the waiting time out of this very phrase.
     fn message_for_codex(&self) -> String {
-        match self.error.retry_after_seconds {
+        match self.wait() {
             Some(seconds) if self.error.kind == "rate_limit" => format!("{}; try again in {seconds}s", self.error.message),
             _ => self.error.message.clone(),
         }
@@ -235,6 +244,10 @@ mod tests {
         assert_eq!(limit.error.resets_at, Some(1_800_000_000));
         assert!(limit.body().contains(r#""type":"usage_limit_reached""#) && limit.body().contains("1800000000"));
         assert_eq!(Failure::from_status(&Said { status: 429, retry_after: Some(20), body: Vec::new() }).error.retry_after_seconds, Some(20));
+        for (seconds, told) in [(30, Some(30)), (31, None), (86_400, None)] {
+            let failure = Failure::from_status(&Said { status: 429, retry_after: Some(seconds), body: Vec::new() });
+            assert_eq!((failure.wait(), failure.body().contains("try again in")), (told, told.is_some()));
+        }
         for (text, seconds) in [
             ("Please try again in 1.5s.", Some(2)),
             ("try again in 300ms", Some(1)),

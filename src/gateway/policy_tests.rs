@@ -153,3 +153,19 @@ fn a_refusal_repeats_little_of_the_request() {
     let refusal = check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err();
     assert!(refusal.message.len() < 120 && refusal.message.is_ascii(), "{refusal:?}");
 }
+
+proptest::proptest! {
+    /// Changes anywhere in a good request: no panic, and what passes still has everything forced that is forced.
+    #[test]
+    fn hostile_requests(at in 0usize..2000, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6), cut in 0usize..4) {
+        let mut text = plain().to_string().into_bytes();
+        let at = at.min(text.len());
+        text.splice(at..(at + cut).min(text.len()), bytes);
+        if let Ok(accepted) = check(&text, &Terms { allowed_models: &[], cache_key: KEY }) {
+            proptest::prop_assert_eq!(&accepted.request["store"], &json!(false));
+            proptest::prop_assert_eq!(&accepted.request["stream"], &json!(true));
+            proptest::prop_assert!(accepted.request.get("prompt_cache_key").is_none_or(|k| k == KEY));
+            proptest::prop_assert!(well_formed_model(&accepted.model));
+        }
+    }
+}

@@ -472,7 +472,7 @@ fn refusal(no: &No) -> Response<JobBody> {
 /// The response to a request that failed at the provider.
 fn failed(failure: &Failure) -> Response<JobBody> {
     let mut response = respond(StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY), failure.body());
-    if let Some(seconds) = failure.error.retry_after_seconds {
+    if let Some(seconds) = failure.wait() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response

@@ -176,9 +176,10 @@ impl Server {
 
     async fn connection(self, stream: UnixStream) {
         let mut stream = BufReader::with_capacity(4096, stream);
-        let Some(preamble) = read_preamble(&mut stream, self.timing.preamble).await else { return };
+        let Some(mut preamble) = read_preamble(&mut stream, self.timing.preamble).await else { return };
         let current = preamble.version == PROTOCOL_VERSION;
         let session = if current { self.registry.authenticate(&preamble) } else { None };
+        preamble.pass.zeroize();
         match preamble.channel {
             Channel::Slot => self.slot(stream, session, &preamble, current).await,
             Channel::Model => self.model(stream, session).await,

@@ -3,6 +3,8 @@
 //! No event waits for another. What reaches the job is `event:` and `data:` lines of events that parse; comments, ids, retry times and everything
 //! that is not an event of the Responses API stay outside.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -52,46 +54,49 @@ pub struct Reader<'k> {
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(borrow, rename = "type")]
-    kind: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    delta: Text,
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    delta: Text<'a>,
 }
 
 /// A string where there is one; other values are passed over.
 #[derive(Default)]
-struct Text(String);
+struct Text<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visit;
         impl<'de> serde::de::Visitor<'de> for Visit {
-            type Value = Text;
+            type Value = Text<'de>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("any value")
             }
-            fn visit_str<E>(self, v: &str) -> Result<Text, E> {
-                Ok(Text(v.to_owned()))
+            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(v)))
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+            fn visit_str<E>(self, v: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_owned())))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Text<'de>, E> {
                 Ok(Text::default())
             }
-            fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+            fn visit_i64<E>(self, _: i64) -> Result<Text<'de>, E> {
                 Ok(Text::default())
             }
-            fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+            fn visit_u64<E>(self, _: u64) -> Result<Text<'de>, E> {
                 Ok(Text::default())
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+            fn visit_f64<E>(self, _: f64) -> Result<Text<'de>, E> {
                 Ok(Text::default())
             }
-            fn visit_unit<E>(self) -> Result<Text, E> {
+            fn visit_unit<E>(self) -> Result<Text<'de>, E> {
                 Ok(Text::default())
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Text<'de>, A::Error> {
                 while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 Ok(Text::default())
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Text<'de>, A::Error> {
                 while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
                 Ok(Text::default())
             }
@@ -131,7 +136,7 @@ impl<'k> Reader<'k> {
 
     fn event(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), Cut> {
         let text = std::str::from_utf8(block).map_err(|_| Cut::Garbage)?;
-        let mut data: Option<String> = None;
+        let mut data: Option<Cow<'_, str>> = None;
         for line in text.split('\n') {
             let line = line.strip_suffix('\r').unwrap_or(line);
             // A lone carriage return ends a line for some readers and not for others.
@@ -142,10 +147,11 @@ impl<'k> Reader<'k> {
                 let rest = rest.strip_prefix(' ').unwrap_or(rest);
                 match &mut data {
                     Some(data) => {
+                        let data = data.to_mut();
                         data.push('\n');
                         data.push_str(rest);
                     }
-                    None => data = Some(rest.to_owned()),
+                    None => data = Some(Cow::Borrowed(rest)),
                 }
             } else if !(line.is_empty()
                 || line.starts_with(':')
@@ -344,5 +350,19 @@ mod tests {
             assert!(!out.contains("6789"), "{out}");
         }
         assert_eq!(run(format!("{}{}", delta("sk-01"), delta("é")).as_bytes(), 7, Some(&key)).0, Ok(()));
+    }
+
+    proptest::proptest! {
+        /// Whatever the provider sends: no panic, the same outcome in any division, and nothing out that is not an event with a plain type.
+        #[test]
+        fn hostile_answers(text in "(data: |event: |: |\\{\"type\":\"|response\\.failed|error|a\\.b|\"|\\}|\n|\r\n|\r|\n\n|[a-z]|é|\\\\u00){0,40}", piece in 1usize..9) {
+            let whole = run(text.as_bytes(), text.len().max(1), None);
+            let pieces = run(text.as_bytes(), piece, None);
+            proptest::prop_assert_eq!(&whole.0, &pieces.0);
+            proptest::prop_assert_eq!(&whole.1, &pieces.1);
+            for event in whole.1.split_terminator("\n\n") {
+                proptest::prop_assert!(event.starts_with("event: ") && event.contains("\ndata: "), "{}", event);
+            }
+        }
     }
 }

@@ -24,10 +24,13 @@ use crate::protocol::result::Usage;
 /// Bytes of filler in one event.
 const FILLER_PIECE: u64 = 1024;
 
+/// How often each fault of each program has happened.
+type Happened = HashMap<([u8; 8], usize), u64>;
+
 /// The scripted model; holds how often faults have happened, per job.
 #[derive(Default)]
 pub struct Rehearsal {
-    happened: Mutex<HashMap<String, HashMap<([u8; 8], usize), u64>>>,
+    happened: Mutex<HashMap<String, Happened>>,
 }
 
 impl Rehearsal {

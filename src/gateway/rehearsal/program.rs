@@ -218,7 +218,7 @@ impl Parser {
             "message" => self.end(Action::Message(text()?.trim_end().to_owned()))?,
             "say" => self.next.says.push(text()?.trim_end().to_owned()),
             "delay" => {
-                self.next.delay = duration(argument).filter(|d| *d <= MAX_DELAY).ok_or("delay needs a time such as 500ms or 2s, at most 1h")?
+                self.next.delay = duration(argument).filter(|d| *d <= MAX_DELAY).ok_or("delay needs a time such as 500ms or 2s, at most 1h")?;
             }
             "filler" => {
                 let size: crate::config::ByteSize = argument.parse().map_err(|_| "filler needs a size such as 64KiB")?;
@@ -271,7 +271,8 @@ impl Parser {
             "400" => status(400, "invalid_request_error"),
             "401" => status(401, "invalid_api_key"),
             "403" => status(403, "forbidden"),
-            "404" => status(404, "model_not_found"),
+            "404" => status(404, "not_found"),
+            "model" => status(404, "model_not_found"),
             "429" => status(429, "rate_limit_exceeded"),
             "quota" => status(429, "insufficient_quota"),
             "usage_limit" => Fault::Status { status: 429, code: "usage_limit_reached", retry_after, resets_in: Some(resets_in.unwrap_or(3600)) },
@@ -291,7 +292,7 @@ impl Parser {
             "refuse" => Fault::Refuse,
             _ => {
                 return Err(format!(
-                    "unknown fault {kind:?}; known are 400 401 403 404 429 500 502 503 quota usage_limit overloaded failed failed_quota context_length \
+                    "unknown fault {kind:?}; known are 400 401 403 404 429 500 502 503 model quota usage_limit overloaded failed failed_quota context_length \
                      rate_limit incomplete cut hang stall garbage refuse"
                 ));
             }
