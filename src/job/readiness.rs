@@ -210,7 +210,7 @@ async fn gateway_state(engine: &Engine, name: &str) -> Result<GatewayState> {
 
 /// The build id of this binary, where the build script gave one.
 fn this_build() -> Option<&'static str> {
-    option_env!("ANCHORHOLD_BUILD")
+    option_env!("ANCHORHOLD_BUILD_ID")
 }
 
 fn find_credential(settings: &Settings) -> Credential {

@@ -127,7 +127,7 @@ pub fn answer(result: &JobResult, full: bool, mut meta: Meta, keep: Keep) -> Ans
         value.insert("meta".into(), Value::Object(meta.delivered()));
         return Ok(Reply { value: Value::Object(value), blocks });
     };
-    value.remove("ok");
+    value.shift_remove("ok");
     let error = error.with_detail("job_id", result.status.job_id.as_str()).with_detail("state", result.status.state.as_str());
     // A lost job has nothing that could be called work.
     let partial = result.sealed.is_some().then_some(Value::Object(value));
@@ -305,7 +305,7 @@ fn summary(result: &JobResult) -> String {
     } else {
         text.push_str("Whether anything changed cannot be told.");
     }
-    let risks: Vec<String> = risks(&result.risk).iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+    let risks: Vec<String> = risks(&result.risk).iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} ({n})")).collect();
     if !risks.is_empty() {
         text.push_str(&format!(" To review with care: {}.", risks.join(", ")));
     }

@@ -106,8 +106,8 @@ async fn contents(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, Error> {
             }
         },
     };
-    // An ended job does not change any more; it may be consumed, though.
-    Ok(ReadResourceResult::new(vec![render::contents(&bytes, uri, part.mime_type())]).with_ttl_ms(60_000).with_cache_scope(CacheScope::Private))
+    // The bytes never change, but a consumed job has none: nobody is to answer from a cache.
+    Ok(ReadResourceResult::new(vec![render::contents(&bytes, uri, part.mime_type())]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
 }
 
 fn parse(uri: &str) -> Option<(JobId, Part)> {
