@@ -10,8 +10,9 @@ use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, MAX_LINE};
 use crate::protocol::result::Reason;
 
-/// How long one answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long one answer may take. The gateway needs milliseconds; but an engine sometimes loses the streams of an exec that it starts
+/// in a container which is itself just starting, and then only a new session helps.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// An open session. After any error it must be dropped: what is read next might answer another request.
 pub(super) struct Session {

@@ -3,12 +3,14 @@
 //! What `init` sealed is believed only as far as it can be proven: the manifest by its digest in the gateway's ledger (or in this process,
 //! which sent it), each base by the manifest, the patch by applying it to the base. The rest is a claim, and is shown as one.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::download::{self, Expected, Pieces};
 use super::service::Core;
 use super::status::{self, Observed};
 use super::{JobId, JobResult, JobState, seal};
+use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::JobAccount;
@@ -58,7 +60,7 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     {
         return Err(core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.'))));
     }
-    let never_ran = seen.found.facts.state == crate::engine::ContainerState::Created;
+    let never_ran = seen.found.facts.state == ContainerState::Created;
     if never_ran || seen.derived.state == JobState::Lost {
         return Ok(Harvest { result: empty(&seen), seen });
     }
@@ -72,12 +74,12 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let engine = core.engine().await?;
     let (out, facts, account) = tokio::join!(
         download::directory(core, &container, paths::JOB_OUT, OUT),
-        download::directory(core, &container, paths::FACTS, FACTS),
+        find_facts(core, &labels.id, &container),
         core.gateway.account(&engine, &core.settings, labels.id.as_str()),
     );
     tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
     let (Some(out), Some(facts)) = (out?, facts?) else { return Ok(lost(seen)) };
-    if !out.contains_key(out::RESULT) || !facts.contains_key(MANIFEST) {
+    if !out.contains_key(out::RESULT) {
         return Ok(lost(seen));
     }
     let known = [account.as_ref().and_then(|account| account.manifest_sha256.clone()), core.deliveries.manifest(&labels.id)];
@@ -86,6 +88,40 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
     tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
     Ok(Harvest { result: assemble(&seen, opened, account), seen })
+}
+
+/// What was delivered: the manifest and the snapshot's summary.
+struct Facts {
+    manifest: Box<dyn Read + Send>,
+    manifest_sha256: String,
+    snapshot: SnapshotSummary,
+}
+
+/// The facts from this process, which sent them, else from the job; `None`: they are gone.
+async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result<Option<Facts>> {
+    use bytes::Buf as _;
+    if let Some(sent) = core.deliveries.sent(id) {
+        let manifest = Box::new(sent.manifest.reader());
+        return Ok(Some(Facts { manifest, manifest_sha256: sent.manifest_sha256, snapshot: sent.summary }));
+    }
+    let Some(mut pieces) = download::directory(core, container, paths::FACTS, FACTS).await? else { return Ok(None) };
+    let Some(manifest) = pieces.remove(MANIFEST) else { return Ok(None) };
+    let snapshot = match pieces.get_mut(SNAPSHOT) {
+        Some(piece) => {
+            let text = piece.bytes().map_err(|e| damaged(SNAPSHOT, e.into()))?;
+            serde_json::from_slice(&text).map_err(|e| damaged(SNAPSHOT, e.into()))?
+        }
+        None => SnapshotSummary::default(),
+    };
+    let manifest_sha256 = manifest.sha256.clone();
+    let manifest = Box::new(manifest.into_reader().map_err(|e| damaged(MANIFEST, e.into()))?);
+    Ok(Some(Facts { manifest, manifest_sha256, snapshot }))
+}
+
+fn damaged(name: &str, e: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::new(Code::JobFailed, format!("open the result: {name} is damaged"))
+        .with_hint("nothing of this job can be used; start a new one")
+        .with_source(e)
 }
 
 /// A result's parts, checked.
@@ -101,13 +137,8 @@ struct Opened {
 }
 
 /// Checks everything and makes the patch; blocking.
-fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>; 2], root: &Path) -> Result<Opened> {
+fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], root: &Path) -> Result<Opened> {
     let missing = |name: &str| Error::new(Code::JobFailed, format!("open the result: {name} is missing")).with_hint("start a new job");
-    let damaged = |name: &str, e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(Code::JobFailed, format!("open the result: {name} is damaged"))
-            .with_hint("nothing of this job can be used; start a new one")
-            .with_source(e)
-    };
     let untrue = |what: &str| {
         Error::new(Code::JobFailed, format!("open the result: {what}"))
             .with_hint("the sealed result was tampered with or damaged: nothing of this job can be used; start a new one")
@@ -116,8 +147,7 @@ fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>;
     let text = out.get_mut(out::RESULT).ok_or_else(|| missing(out::RESULT))?.bytes().map_err(|e| damaged(out::RESULT, e.into()))?;
     let sealed = parse_sealed(id, &text)?;
 
-    let manifest_piece = facts.get_mut(MANIFEST).ok_or_else(|| missing(MANIFEST))?;
-    let digest = manifest_piece.sha256.clone();
+    let Facts { manifest, manifest_sha256: digest, snapshot } = facts;
     if known.iter().flatten().any(|known| *known != digest) {
         return Err(untrue("the manifest is not the one that was delivered"));
     }
@@ -143,8 +173,7 @@ fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>;
     }
     let mut applies = None;
     if !changes.is_empty() {
-        let reader = manifest_piece.reader().map_err(|e| damaged(MANIFEST, e.into()))?;
-        let manifest = Manifest::read(reader, ManifestCaps::default()).map_err(|e| damaged(MANIFEST, e.into()))?;
+        let manifest = Manifest::read(manifest, ManifestCaps::default()).map_err(|e| damaged(MANIFEST, e.into()))?;
         collected = crate::workspace::collect(&manifest, &changes)?;
         // What no patch may carry, nobody applies either.
         changes.retain(|change| !collected.left_out.iter().any(|left| left.path == ShownPath::new(change.path.as_bytes())));
@@ -160,11 +189,6 @@ fn open(id: &JobId, mut out: Pieces, mut facts: Pieces, known: &[Option<String>;
         }
     }
 
-    let mut snapshot = SnapshotSummary::default();
-    if let Some(piece) = facts.get_mut(SNAPSHOT) {
-        let text = piece.bytes().map_err(|e| damaged(SNAPSHOT, e.into()))?;
-        snapshot = serde_json::from_slice(&text).map_err(|e| damaged(SNAPSHOT, e.into()))?;
-    }
     let mut optional = |name| match out.get_mut(name) {
         Some(piece) => piece.bytes().map_err(|e| damaged(name, e.into())),
         None => Ok(Vec::new()),

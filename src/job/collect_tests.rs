@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{ContainerFacts, ContainerId, ContainerState};
+use crate::engine::{ContainerFacts, ContainerId};
 use crate::job::labels::tests::sample;
 use crate::job::state::derive;
 use crate::job::status::{Found, just_created};
@@ -87,7 +87,11 @@ impl Case {
         if let Some(changes) = &self.changes {
             out.insert(out::CHANGES, piece(changes));
         }
-        let facts = Pieces::from([(MANIFEST, piece(&self.manifest))]);
+        let facts = Facts {
+            manifest: Box::new(std::io::Cursor::new(self.manifest.clone())),
+            manifest_sha256: crate::job::deliver::sha256_hex(&self.manifest),
+            snapshot: SnapshotSummary::default(),
+        };
         open(&sample().id, out, facts, &self.known, Path::new("/nowhere/at/all"))
     }
 

@@ -29,6 +29,7 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
         return Err(super::id::not_found());
     }
     bury::remove(core, id, &container).await;
+    core.deliveries.forget_sent(id);
     outcome
 }
 

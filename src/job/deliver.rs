@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::time::now_ms;
@@ -19,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, Admission};
 use crate::protocol::paths;
 use crate::protocol::request::JobRequest;
-use crate::workspace::{Packed, Plan};
+use crate::workspace::Plan;
 
 /// Chunks that may wait for the engine; a frame has about 4 MiB of plain content.
 const CHUNKS_IN_FLIGHT: usize = 4;
@@ -79,7 +80,7 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
     let (packed, uploaded, admitted) = tokio::join!(packing, uploading, admitting);
     let packed = packed.map_err(|e| Error::internal("pack the workspace").with_source(e))?;
     match (packed, uploaded) {
-        (Ok(_), Ok(())) => {}
+        (Ok(sent), Ok(())) => core.deliveries.keep(&labels.id, sent),
         // A stream that was cut by the other side is not the cause.
         (Err(Broken::Packing(e)), _) | (_, Err(e)) => return Err(e),
         (Err(Broken::Stream), Ok(())) => return Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
@@ -99,15 +100,16 @@ enum Broken {
 }
 
 /// Blocking: writes the whole tar stream.
-fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Packed, Broken> {
+fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
     let tar = TarStream { chunks };
     let written = (|| {
         for (name, mode) in [("./", 0o711), ("in/", 0o700), ("in/frames/", 0o700), ("in/facts/", 0o700)] {
             tar.directory(name, mode).map_err(|_| Broken::Stream)?;
         }
         let mut cut = false;
-        let packed =
-            crate::workspace::pack(plan, &mut |index, frame| tar.file(&format!("in/frames/{index:05}.zst"), frame).inspect_err(|_| cut = true));
+        let packed = crate::workspace::pack(plan, &mut |index, frame| {
+            tar.file(&format!("in/frames/{index:05}.zst"), frame.into()).inspect_err(|_| cut = true)
+        });
         let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;
         request.manifest_sha256.clone_from(&packed.manifest_sha256);
         // Nobody listens when the admission failed first; the stream ends all the same.
@@ -116,14 +118,15 @@ fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<By
         let summary = serde_json::to_vec(&packed.summary).map_err(json)?;
         // The request holds the pass; this copy becomes the upload itself.
         let request = serde_json::to_vec(&request).map_err(json)?;
+        let manifest = Bytes::from(packed.manifest);
         (|| {
-            tar.file("in/facts/manifest", packed.manifest.clone())?;
-            tar.file("in/facts/snapshot.json", summary)?;
-            tar.file("in/request.json", request)?;
+            tar.file("in/facts/manifest", manifest.clone())?;
+            tar.file("in/facts/snapshot.json", summary.into())?;
+            tar.file("in/request.json", request.into())?;
             tar.end()
         })()
         .map_err(|_| Broken::Stream)?;
-        Ok(packed)
+        Ok(Sent { manifest, manifest_sha256: packed.manifest_sha256, summary: packed.summary })
     })();
     if written.is_err() {
         // Ends the upload with an error instead of as a short but whole archive.
@@ -142,11 +145,11 @@ impl TarStream<'_> {
         self.header(name, tar::EntryType::Directory, mode, 0)
     }
 
-    fn file(&self, name: &str, content: Vec<u8>) -> io::Result<()> {
+    fn file(&self, name: &str, content: Bytes) -> io::Result<()> {
         let size = content.len();
         self.header(name, tar::EntryType::Regular, 0o600, size as u64)?;
         if size > 0 {
-            self.send(content.into())?;
+            self.send(content)?;
         }
         match size % 512 {
             0 => Ok(()),
@@ -208,10 +211,10 @@ mod tests {
         tar.directory("in/", 0o700).unwrap();
         let contents = [vec![], vec![7; 1], vec![8; 511], vec![9; 512], vec![1; 513]];
         for (index, content) in contents.iter().enumerate() {
-            tar.file(&format!("in/frames/{index:05}.zst"), content.clone()).unwrap();
+            tar.file(&format!("in/frames/{index:05}.zst"), content.clone().into()).unwrap();
         }
         tar.end().unwrap();
-        assert!(tar.file(&"x".repeat(101), Vec::new()).is_err());
+        assert!(tar.file(&"x".repeat(101), Bytes::new()).is_err());
         drop(sender);
         let mut stream = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {

@@ -5,13 +5,17 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::JobId;
 use crate::error::{Error, Result};
+use crate::workspace::SnapshotSummary;
 
 /// More than anybody asks about again.
 const MAX_REMEMBERED: usize = 1_000;
+/// Bytes of manifests that are kept, so that the process which delivered a job need not download what it sent.
+const MAX_MANIFESTS: usize = 8 << 20;
 
 #[derive(Default)]
 pub(super) struct Deliveries {
@@ -21,7 +25,19 @@ pub(super) struct Deliveries {
 struct Delivery {
     outcome: watch::Receiver<Option<Option<Told>>>,
     manifest_sha256: Option<String>,
+    sent: Option<Sent>,
     made: u64,
+}
+
+/// What was sent beside the contents.
+#[derive(Clone)]
+pub(super) struct Sent {
+    /// The manifest document.
+    pub manifest: Bytes,
+    /// Its SHA-256, hex.
+    pub manifest_sha256: String,
+    /// What the snapshot says about itself.
+    pub summary: SnapshotSummary,
 }
 
 /// An error that can be told more than once.
@@ -81,7 +97,7 @@ impl Deliveries {
         {
             known.remove(&oldest);
         }
-        known.insert(id.clone(), Delivery { outcome, manifest_sha256: None, made });
+        known.insert(id.clone(), Delivery { outcome, manifest_sha256: None, sent: None, made });
         Pending { outcome: sender }
     }
 
@@ -92,7 +108,36 @@ impl Deliveries {
         }
     }
 
-    /// What this process sent.
+    /// Keeps what was sent, as far as there is room; the oldest goes first.
+    pub(super) fn keep(&self, id: &JobId, sent: Sent) {
+        let mut known = self.known();
+        let Some(delivery) = known.get_mut(id) else { return };
+        delivery.sent = Some(sent);
+        loop {
+            let held: usize = known.values().filter_map(|delivery| Some(delivery.sent.as_ref()?.manifest.len())).sum();
+            if held <= MAX_MANIFESTS {
+                return;
+            }
+            match known.values_mut().filter(|delivery| delivery.sent.is_some()).min_by_key(|delivery| delivery.made) {
+                Some(oldest) => oldest.sent = None,
+                None => return,
+            }
+        }
+    }
+
+    /// What was kept.
+    pub(super) fn sent(&self, id: &JobId) -> Option<Sent> {
+        self.known().get(id)?.sent.clone()
+    }
+
+    /// A job is gone: what was sent is of no more use.
+    pub(super) fn forget_sent(&self, id: &JobId) {
+        if let Some(delivery) = self.known().get_mut(id) {
+            delivery.sent = None;
+        }
+    }
+
+    /// The digest of what this process sent.
     pub(super) fn manifest(&self, id: &JobId) -> Option<String> {
         self.known().get(id)?.manifest_sha256.clone()
     }
@@ -142,6 +187,22 @@ mod tests {
         }
         assert_eq!(deliveries.manifest(&good).as_deref(), Some("ab"));
         assert!(deliveries.failure(&good).is_none());
+    }
+
+    #[test]
+    fn what_was_sent_is_kept_within_bounds() {
+        let deliveries = Deliveries::default();
+        let sent = |len| Sent { manifest: vec![0; len].into(), manifest_sha256: "ab".into(), summary: SnapshotSummary::default() };
+        let ids: Vec<JobId> = (0..3).map(|_| JobId::random()).collect();
+        let _pending: Vec<Pending> = ids.iter().map(|id| deliveries.begin(id)).collect();
+        for id in &ids {
+            deliveries.keep(id, sent(MAX_MANIFESTS / 2));
+        }
+        assert_eq!(ids.iter().map(|id| deliveries.sent(id).is_some()).collect::<Vec<_>>(), [false, true, true]);
+        deliveries.forget_sent(&ids[1]);
+        assert!(deliveries.sent(&ids[1]).is_none());
+        deliveries.keep(&ids[0], sent(MAX_MANIFESTS + 1));
+        assert!(deliveries.sent(&ids[0]).is_none(), "one that is too large is not kept");
     }
 
     #[tokio::test]

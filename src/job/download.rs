@@ -49,6 +49,12 @@ impl Piece {
         Ok(&mut self.data)
     }
 
+    /// The same, for one who keeps it.
+    pub(super) fn into_reader(mut self) -> io::Result<SpooledTempFile> {
+        self.data.seek(SeekFrom::Start(0))?;
+        Ok(self.data)
+    }
+
     /// All bytes.
     pub(super) fn bytes(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();

@@ -15,6 +15,8 @@ use crate::protocol::{PROTOCOL_VERSION, paths};
 
 /// How long a gateway that was just started may take until its control answers.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
+/// How long the account of an ended job is worth waiting for.
+const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// This process's way to the gateway.
@@ -100,6 +102,8 @@ impl Gateway {
                     if !self.idle(engine, settings).await? {
                         return Ok(());
                     }
+                    // The old one's session ends with it.
+                    *self.session.lock().await = None;
                     tracing::info!(gateway = settings.gateway.name, "replacing the gateway of another build or network");
                     engine.remove_container(&container).await?;
                 }
@@ -180,7 +184,7 @@ impl Gateway {
                 },
                 Err(e) => e,
             };
-            if Instant::now() >= until {
+            if Instant::now() >= until || failure.details.get("status") == Some(&404.into()) {
                 return Err(failure);
             }
             tokio::time::sleep(RETRY_AFTER).await;
@@ -191,7 +195,11 @@ impl Gateway {
         let argv = [paths::BINARY, "gateway", "admin"];
         let exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await.map_err(|e| {
             if e.code == Code::EngineError {
-                Error::new(Code::GatewayUnavailable, "speak to the gateway").with_hint("run `anchorhold doctor`").with_source(e)
+                let status = e.details.get("status").cloned().unwrap_or_default();
+                Error::new(Code::GatewayUnavailable, "speak to the gateway")
+                    .with_hint("run `anchorhold doctor`")
+                    .with_detail("status", status)
+                    .with_source(e)
             } else {
                 e
             }
@@ -201,7 +209,7 @@ impl Gateway {
 
     /// What the gateway knows about a job; `None`: it cannot be asked, or does not know it.
     pub(super) async fn account(&self, engine: &Engine, settings: &Settings, job_id: &str) -> Option<JobAccount> {
-        match self.request(engine, settings, &AdminRequest::Job { job_id: job_id.to_owned() }, Duration::ZERO).await {
+        match self.request(engine, settings, &AdminRequest::Job { job_id: job_id.to_owned() }, ACCOUNT_WITHIN).await {
             Ok(AdminResponse::Job(account)) => Some(account),
             Ok(_) => None,
             Err(e) => {
