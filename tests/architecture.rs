@@ -142,13 +142,12 @@ fn the_library_neither_prints_nor_exits() {
 #[test]
 fn no_archive_is_unpacked_and_no_shell_is_called() {
     let mut broken = Vec::new();
-    // The image is tried by a shell inside a container.
-    for source in sources().iter().filter(|source| source.path != "image/build.rs") {
-        for call in [".unpack(", ".unpack_in(", "\"sh\", \"-c\"", "\"/bin/sh\""] {
-            if source.code.contains(call) {
-                broken.push(format!("src/{} has {call}", source.path));
-            }
-        }
+    for source in sources() {
+        // The image is tried by a shell inside a container.
+        let shells: &[&str] = if source.path == "image/build.rs" { &[] } else { &["\"sh\", \"-c\"", "\"/bin/sh\""] };
+        let unpacks: &[&str] = if names(&source.code, "tar") { &[".unpack(", ".unpack_in("] } else { &[] };
+        let found = shells.iter().chain(unpacks).filter(|call| source.code.contains(**call));
+        broken.extend(found.map(|call| format!("src/{} has {call}", source.path)));
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
