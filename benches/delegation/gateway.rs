@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anchorhold::protocol::admin::{Admission, AdminRequest, Upstream};
+use anchorhold::protocol::admin::{AdminRequest, Admission, Upstream};
 use anchorhold::protocol::connection::{Channel, Preamble};
 use sha2::Digest as _;
 
@@ -16,7 +16,8 @@ use super::world::World;
 
 const JOB: &str = "00000000000000000000000000000001";
 /// A body as Codex sends it, as far as the policy looks.
-const BODY: &str = r#"{"model":"gpt-5.5","stream":true,"store":false,"input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"bench"}]}]}"#;
+const BODY: &str =
+    r#"{"model":"gpt-5.5","stream":true,"store":false,"input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"bench"}]}]}"#;
 /// Bytes of the streamed answer for the rate.
 const STREAM: usize = 32 << 20;
 
@@ -189,7 +190,8 @@ fn all_bytes<S: Read + Write>(mut stream: BufReader<S>, path: &str) -> f64 {
 }
 
 fn send(stream: &mut impl Write, path: &str) {
-    let request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
+    let request =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
     stream.write_all(request.as_bytes()).expect("written");
 }
 

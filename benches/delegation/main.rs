@@ -3,7 +3,13 @@
 //! Absolutes are printed beside the ratios but mean little on a shared machine. `BENCH_RUNS` (default 9) sets the runs behind each median,
 //! `BENCH_ONLY` a comma-separated choice of sections (startup, handle, tiny, large, memory, gateway).
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench prints, and stops where it cannot measure")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench prints, and stops where it cannot measure"
+)]
 
 mod by_hand;
 mod figures;
@@ -116,7 +122,13 @@ fn large(world: &World, runs: usize) -> Vec<Figure> {
         client.finish(&job);
     }
     vec![
-        Figure::ratio("call → job_id, 50,000 files", figures::middle(&mut handle), "2 × git status + 3 × docker create", 2.0 * status + 3.0 * create, 1.0),
+        Figure::ratio(
+            "call → job_id, 50,000 files",
+            figures::middle(&mut handle),
+            "2 × git status + 3 × docker create",
+            2.0 * status + 3.0 * create,
+            1.0,
+        ),
         Figure::ratio("call → Codex started, 50,000 files", figures::middle(&mut started), "git worktree add", worktree, 0.6),
         Figure::ratio("Codex exit → patch of 10 files in hand, 50,000 files", figures::middle(&mut patched), "git worktree add", worktree, 0.1),
     ]

@@ -8,7 +8,8 @@ use super::world::World;
 /// One shell step, then the last word.
 pub const ONE_STEP: &str = "Bench.\n```rehearsal\nshell echo measured >> file-1.txt\nmessage done\n```\n";
 /// Changes ten files of many.
-pub const TEN_FILES: &str = "Bench.\n```rehearsal\nshell for i in 0 1 2 3 4 5 6 7 8 9; do echo changed >> dir-$i/file-$i.txt; done\nmessage done\n```\n";
+pub const TEN_FILES: &str =
+    "Bench.\n```rehearsal\nshell for i in 0 1 2 3 4 5 6 7 8 9; do echo changed >> dir-$i/file-$i.txt; done\nmessage done\n```\n";
 /// Keeps a cell running for a while.
 pub const SLEEP: &str = "Bench.\n```rehearsal\nshell sleep 120\nmessage done\n```\n";
 
@@ -33,7 +34,10 @@ pub fn large(world: &World) -> PathBuf {
     }
     let _ = std::fs::remove_dir_all(&dir);
     // Text that zstd packs about as well as source code.
-    let words = ["let", "value", "=", "compute(", "index,", "&table);", "return", "if", "error", "{", "}", "// the", "state", "of", "each", "entry", "fn", "match", "0x"];
+    let words = [
+        "let", "value", "=", "compute(", "index,", "&table);", "return", "if", "error", "{", "}", "// the", "state", "of", "each", "entry", "fn",
+        "match", "0x",
+    ];
     let mut seed = 1u64;
     for d in 0..500 {
         let sub = dir.join(format!("dir-{d}"));

@@ -34,7 +34,10 @@ impl World {
     pub fn anchorhold(&self, args: &[&str]) -> Command {
         let mut command = process::command(self.binary.to_str().expect("utf-8"), self.scratch.path());
         command.args(args).env("HOME", self.scratch.path()).env("ANCHORHOLD_MODEL_UPSTREAM", "rehearsal");
-        command.env("ANCHORHOLD_GATEWAY_NAME", &self.gateway).env("ANCHORHOLD_ENGINE_INSTANCE", &self.instance).env("ANCHORHOLD_IMAGE_NAME", &self.image);
+        command
+            .env("ANCHORHOLD_GATEWAY_NAME", &self.gateway)
+            .env("ANCHORHOLD_ENGINE_INSTANCE", &self.instance)
+            .env("ANCHORHOLD_IMAGE_NAME", &self.image);
         if let Some(host) = std::env::var_os("DOCKER_HOST") {
             command.env("DOCKER_HOST", host);
         }

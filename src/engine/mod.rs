@@ -6,10 +6,10 @@ mod connect;
 mod failure;
 mod images;
 mod model;
+pub mod seccomp;
 mod spec;
 mod ssh;
 mod streams;
-pub mod seccomp;
 
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
 pub use images::BuildRequest;

@@ -76,7 +76,10 @@ fn a_token_budget() {
 #[test]
 fn an_unreachable_provider() {
     // Nothing listens there: the gateway's own loopback.
-    let env = TestEnv::new().with("ANCHORHOLD_MODEL_UPSTREAM", "http://127.0.0.1:9/v1").with("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "3").with("OPENAI_API_KEY", "test-key-not-real");
+    let env = TestEnv::new()
+        .with("ANCHORHOLD_MODEL_UPSTREAM", "http://127.0.0.1:9/v1")
+        .with("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "3")
+        .with("OPENAI_API_KEY", "test-key-not-real");
     let repo = repo(&env);
     let out = env.run_in(repo.path(), &["delegate", "--json", "do it"]);
     let json = out.flat();
@@ -170,7 +173,14 @@ fn more_jobs_than_slots_wait_their_turn() {
     let env = TestEnv::new();
     let repo = repo(&env);
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..6).map(|n| scope.spawn({ let (env, repo) = (&env, &repo); move || env.delegate(repo, &task(&format!("shell echo {n} > out; sleep 1\nmessage done"))) })).collect();
+        let threads: Vec<_> = (0..6)
+            .map(|n| {
+                scope.spawn({
+                    let (env, repo) = (&env, &repo);
+                    move || env.delegate(repo, &task(&format!("shell echo {n} > out; sleep 1\nmessage done")))
+                })
+            })
+            .collect();
         threads.into_iter().map(|t| t.join().expect("thread")).collect()
     });
     assert!(results.iter().all(|r| r["state"] == "completed"), "{results:#?}");

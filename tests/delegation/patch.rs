@@ -55,7 +55,10 @@ fn binary_new_and_changed() {
 
 #[test]
 fn latin1_and_invalid_utf8() {
-    check("printf 'caf\\351\\nna\\357ve\\n' > latin1.txt; git add .", "printf 'cr\\350me\\n' >> latin1.txt; printf '\\200\\201 text\\n' > invalid.txt");
+    check(
+        "printf 'caf\\351\\nna\\357ve\\n' > latin1.txt; git add .",
+        "printf 'cr\\350me\\n' >> latin1.txt; printf '\\200\\201 text\\n' > invalid.txt",
+    );
 }
 
 #[test]
@@ -234,7 +237,8 @@ fn special_files_and_nested_git_directories_are_reported() {
     let env = TestEnv::new();
     let repo = env.repo();
     repo.bash("echo a > a; git add .");
-    let result = env.delegate(&repo, &rehearse("mkfifo pipe; mkdir -p sub/.git; echo x > sub/.git/config; echo ok > ok; mkdir -p '.GIT'; echo y > .GIT/config"));
+    let result = env
+        .delegate(&repo, &rehearse("mkfifo pipe; mkdir -p sub/.git; echo x > sub/.git/config; echo ok > ok; mkdir -p '.GIT'; echo y > .GIT/config"));
     assert_eq!(result["state"], "completed", "{result:#}");
     assert_eq!(result["files"].as_array().map(Vec::len), Some(1), "{result:#}");
     assert!(result["refused_count"].as_u64().is_some_and(|n| n >= 3), "{result:#}");

@@ -2,8 +2,6 @@
 //!
 //! Each environment has its own instance and its own gateway, so tests run beside each other and beside a user's jobs.
 
-
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

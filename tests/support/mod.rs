@@ -73,7 +73,12 @@ impl TestEnv {
     /// A fresh user with the rehearsal model.
     pub fn new() -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        Self { home: std::sync::Arc::new(tempfile::tempdir().expect("temporary directory")), instance: format!("test-{}", &id[..12]), vars: Vec::new(), owner: true }
+        Self {
+            home: std::sync::Arc::new(tempfile::tempdir().expect("temporary directory")),
+            instance: format!("test-{}", &id[..12]),
+            vars: Vec::new(),
+            owner: true,
+        }
     }
 
     /// The same user with one more variable; the original keeps the cleaning up.

@@ -54,10 +54,20 @@ impl Repo {
             return;
         }
         let mut command = process::command("git", &self.path);
-        let mut child = command.args(["apply", "--whitespace=nowarn", "-"]).env("GIT_CEILING_DIRECTORIES", self.path.parent().expect("parent")).stdin(Stdio::piped()).spawn().expect("git runs");
+        let mut child = command
+            .args(["apply", "--whitespace=nowarn", "-"])
+            .env("GIT_CEILING_DIRECTORIES", self.path.parent().expect("parent"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("git runs");
         child.stdin.take().expect("stdin").write_all(patch).expect("git reads");
         let out = child.wait_with_output().expect("git ends");
-        assert!(out.status.success(), "git apply: {}\n{}", String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&patch[..patch.len().min(4000)]));
+        assert!(
+            out.status.success(),
+            "git apply: {}\n{}",
+            String::from_utf8_lossy(&out.stderr),
+            String::from_utf8_lossy(&patch[..patch.len().min(4000)])
+        );
     }
 
     /// Every file below, `.git` included, with mode and content: equal only if byte for byte the same.
@@ -84,7 +94,8 @@ impl Repo {
     /// Files beside this repository whose names begin with `marker`: left by something that ran and should not have.
     pub fn markers(&self) -> Vec<String> {
         let parent = self.path.parent().expect("parent");
-        let mut names: Vec<String> = std::fs::read_dir(parent).expect("directory").map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> =
+            std::fs::read_dir(parent).expect("directory").map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
         names.retain(|n| n.starts_with("marker"));
         names
     }

@@ -37,7 +37,9 @@ impl Tree {
 impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map()
-            .entries(self.0.iter().map(|(name, (mode, bytes))| (name.escape_ascii().to_string(), format!("{mode} {} bytes: {}", bytes.len(), bytes[..bytes.len().min(60)].escape_ascii()))))
+            .entries(self.0.iter().map(|(name, (mode, bytes))| {
+                (name.escape_ascii().to_string(), format!("{mode} {} bytes: {}", bytes.len(), bytes[..bytes.len().min(60)].escape_ascii()))
+            }))
             .finish()
     }
 }
