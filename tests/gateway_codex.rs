@@ -141,7 +141,7 @@ impl Cell {
         // A hang is a failure (exit code 124), not a test run without an end.
         let mut command = anchorhold::process::command("timeout", &workspace);
         command
-            .args(["--kill-after=1", "45"])
+            .args(["--kill-after=1", "120"])
             .arg(codex())
             .env("HOME", &home)
             .env("CODEX_HOME", home.join(".codex"))

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memmem};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,7 +38,7 @@ pub enum End {
 
 /// Reads an answer.
 pub struct Reader<'k> {
-    credential: Option<&'k Secret>,
+    credential: Option<(&'k str, memmem::Finder<'k>)>,
     buffer: Vec<u8>,
     /// Bytes of `buffer` that are known to hold no end of an event.
     searched: usize,
@@ -108,6 +109,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 impl<'k> Reader<'k> {
     /// A reader that lets nothing pass in which `credential` stands.
     pub fn new(credential: Option<&'k Secret>) -> Self {
+        let credential = credential.and_then(Secret::masked).map(|text| (text, memmem::Finder::new(text)));
         Self { credential, buffer: Vec::new(), searched: 0, tail: String::new(), usage: None, events: 0, end: None }
     }
 
@@ -137,11 +139,20 @@ impl<'k> Reader<'k> {
     fn event(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), Cut> {
         let text = std::str::from_utf8(block).map_err(|_| Cut::Garbage)?;
         let mut data: Option<Cow<'_, str>> = None;
-        for line in text.split('\n') {
-            let line = line.strip_suffix('\r').unwrap_or(line);
-            // A lone carriage return ends a line for some readers and not for others.
-            if line.contains('\r') {
-                return Err(Cut::Garbage);
+        let returns = memchr(b'\r', block).is_some();
+        let mut rest_of_block = Some(text);
+        while let Some(block) = rest_of_block {
+            let (mut line, rest) = match memchr(b'\n', block.as_bytes()) {
+                Some(at) => (block.get(..at).unwrap_or_default(), block.get(at + 1..)),
+                None => (block, None),
+            };
+            rest_of_block = rest;
+            if returns {
+                line = line.strip_suffix('\r').unwrap_or(line);
+                // A lone carriage return ends a line for some readers and not for others.
+                if line.contains('\r') {
+                    return Err(Cut::Garbage);
+                }
             }
             if let Some(rest) = line.strip_prefix("data:") {
                 let rest = rest.strip_prefix(' ').unwrap_or(rest);
@@ -191,9 +202,18 @@ impl<'k> Reader<'k> {
         self.events += 1;
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(event.kind.as_bytes());
-        for line in data.split('\n') {
-            out.extend_from_slice(b"\ndata: ");
-            out.extend_from_slice(line.as_bytes());
+        match data {
+            Cow::Borrowed(line) => {
+                out.extend_from_slice(b"\ndata: ");
+                out.extend_from_slice(line.as_bytes());
+            }
+            // Put together from several lines, and taken apart again.
+            Cow::Owned(ref lines) => {
+                for line in lines.split('\n') {
+                    out.extend_from_slice(b"\ndata: ");
+                    out.extend_from_slice(line.as_bytes());
+                }
+            }
         }
         out.extend_from_slice(b"\n\n");
         Ok(())
@@ -201,11 +221,11 @@ impl<'k> Reader<'k> {
 
     /// Fails if the credential stands in an event, plainly, written with escapes, or in pieces over several.
     fn guard(&mut self, data: &str, delta: &str) -> Result<(), Cut> {
-        let Some(credential) = self.credential.and_then(Secret::masked) else { return Ok(()) };
-        if data.contains(credential) {
+        let Some((credential, finder)) = &self.credential else { return Ok(()) };
+        if finder.find(data.as_bytes()).is_some() {
             return Err(Cut::Credential);
         }
-        if data.contains("\\u") || data.contains("\\/") {
+        if memchr(b'\\', data.as_bytes()).is_some() && (data.contains("\\u") || data.contains("\\/")) {
             let value: Value = serde_json::from_str(data).map_err(|_| Cut::Garbage)?;
             if holds(&value, credential) {
                 return Err(Cut::Credential);
@@ -213,7 +233,7 @@ impl<'k> Reader<'k> {
         }
         if !delta.is_empty() {
             self.tail.push_str(delta);
-            if self.tail.contains(credential) {
+            if finder.find(self.tail.as_bytes()).is_some() {
                 return Err(Cut::Credential);
             }
             let mut keep = self.tail.len().saturating_sub(credential.len() - 1);
@@ -239,7 +259,7 @@ fn holds(value: &Value, needle: &str) -> bool {
 fn blank_line(buffer: &[u8], start: usize, searched: usize) -> Option<(usize, usize)> {
     let mut at = searched.max(start);
     loop {
-        at += buffer.get(at..)?.iter().position(|b| *b == b'\n')?;
+        at += memchr(b'\n', buffer.get(at..)?)?;
         let rest = buffer.get(at + 1..)?;
         if rest.starts_with(b"\n") {
             return Some((at, at + 2));
