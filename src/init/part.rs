@@ -148,8 +148,7 @@ pub fn run_unpack() -> u8 {
             }
             let Some(later) = later else { return 0 };
             // The reader sees the end of the answer only when the last writer has closed it.
-            let closed =
-                File::options().write(true).open("/dev/null").map_err(io::Error::from).and_then(|null| Ok(rustix::stdio::dup2_stdout(null)?));
+            let closed = File::options().write(true).open("/dev/null").map_err(io::Error::from).and_then(|null| Ok(rustix::stdio::dup2_stdout(null)?));
             u8::from(closed.and_then(|()| later.pack_blobs(&manifest, &frames, workers)).is_err())
         }
         Err(e) => u8::from(!answer::<()>(Err(e))),
