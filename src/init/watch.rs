@@ -84,6 +84,7 @@ pub async fn watch(cell: &Cell) {
     }
 }
 
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,8 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
 
 /// Ends a job and waits until its work is sealed. One that has ended is left as it is.
 pub(super) async fn cancel(core: &Core, id: &JobId) -> Result<JobStatus> {
+    // While the engine unpacks an upload it answers nothing else about that container: a delivery of ours is stopped at its source.
+    core.deliveries.stop(id).await;
     for _ in 0..CANCEL_ROUNDS {
         let Some(seen) = status::observe(core, id).await? else {
             return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));

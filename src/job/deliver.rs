@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::deliveries::Sent;
@@ -37,19 +38,37 @@ pub(super) struct Parcel {
 }
 
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
-pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel) -> Result<()> {
+pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
     let Parcel { labels, container, image_id, plan, request, admission } = parcel;
     let left = labels.prepare_by.saturating_mul(1000).saturating_sub(now_ms());
     let work = send(core, &labels, &container, plan, request, admission);
-    let outcome = match tokio::time::timeout(std::time::Duration::from_millis(left), work).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            Err(Error::new(Code::Timeout, "deliver the workspace in time").with_hint("look at the engine's load and its disk, and start a new job"))
+    // Whatever is dropped here in the middle leaves a container that is buried below; the packer ends when nobody reads.
+    let prepared = tokio::select! {
+        biased;
+        outcome = work => outcome,
+        () = tokio::time::sleep(std::time::Duration::from_millis(left)) => {
+            let hint = "look at the load and the disk of the engine's host, and start a new job";
+            Err(Error::new(Code::Timeout, "deliver the workspace in time").with_hint(hint))
         }
+        () = stop.cancelled() => Err(Error::new(Code::JobCancelled, "deliver the workspace: the job was cancelled").with_hint("start a new job")),
     };
-    if let Err(error) = &outcome {
-        tracing::warn!(job = %labels.id, error = error.chain(), "the delivery failed");
-        bury::failed_delivery(core, &labels, &container, &image_id, error).await;
+    // Not part of the race: once the start was asked for, the job may run, and a cancel is a signal to it.
+    let outcome = match prepared {
+        Ok(()) => start(core, &container).await,
+        Err(e) => Err(e),
+    };
+    tracing::debug!(job = %labels.id, "delivered");
+    match &outcome {
+        Ok(()) => {}
+        Err(error) if error.code == Code::JobCancelled => {
+            if let Err(e) = bury::cancelled_before_start(core, &labels, &container, &image_id).await {
+                tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a cancelled delivery");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(job = %labels.id, error = error.chain(), "the delivery failed");
+            bury::failed_delivery(core, &labels, &container, &image_id, error).await;
+        }
     }
     outcome
 }
@@ -85,10 +104,11 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
         (Err(Broken::Packing(e)), _) | (_, Err(e)) => return Err(e),
         (Err(Broken::Stream), Ok(())) => return Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
     }
-    admitted?;
-    engine.start_container(container).await?;
-    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "started");
-    Ok(())
+    admitted
+}
+
+async fn start(core: &Core, container: &ContainerRef) -> Result<()> {
+    core.engine().await?.start_container(container).await
 }
 
 /// Why packing stopped.

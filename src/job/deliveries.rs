@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::JobId;
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ struct Delivery {
     outcome: watch::Receiver<Option<Option<Told>>>,
     manifest_sha256: Option<String>,
     sent: Option<Sent>,
+    stop: CancellationToken,
     made: u64,
 }
 
@@ -72,6 +74,8 @@ impl Told {
 
 /// Ends the wait of all who wait for a delivery.
 pub(super) struct Pending {
+    /// Somebody cancelled the job: the delivery is to be given up.
+    pub stop: CancellationToken,
     outcome: watch::Sender<Option<Option<Told>>>,
 }
 
@@ -90,6 +94,7 @@ impl Deliveries {
     /// A delivery begins.
     pub(super) fn begin(&self, id: &JobId) -> Pending {
         let (sender, outcome) = watch::channel(None);
+        let stop = CancellationToken::new();
         let mut known = self.known();
         let made = known.values().map(|delivery| delivery.made).max().map_or(0, |newest| newest + 1);
         if known.len() >= MAX_REMEMBERED
@@ -97,8 +102,17 @@ impl Deliveries {
         {
             known.remove(&oldest);
         }
-        known.insert(id.clone(), Delivery { outcome, manifest_sha256: None, sent: None, made });
-        Pending { outcome: sender }
+        known.insert(id.clone(), Delivery { outcome, manifest_sha256: None, sent: None, stop: stop.clone(), made });
+        Pending { stop, outcome: sender }
+    }
+
+    /// Gives up a delivery of this process that is not done yet, and waits until that has happened.
+    pub(super) async fn stop(&self, id: &JobId) {
+        if let Some(delivery) = self.known().get(id) {
+            delivery.stop.cancel();
+        }
+        // How it ended is read from the engine.
+        let _ = self.wait(id).await;
     }
 
     /// What was sent.
@@ -187,6 +201,21 @@ mod tests {
         }
         assert_eq!(deliveries.manifest(&good).as_deref(), Some("ab"));
         assert!(deliveries.failure(&good).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_delivery_can_be_stopped_and_one_that_is_done_is_left() {
+        let deliveries = Deliveries::default();
+        let id = JobId::random();
+        deliveries.stop(&id).await;
+        let pending = deliveries.begin(&id);
+        let worker = async {
+            pending.stop.cancelled().await;
+            pending.finish(&Err(Error::new(Code::JobCancelled, "x")));
+        };
+        tokio::join!(worker, deliveries.stop(&id));
+        assert_eq!(deliveries.failure(&id).unwrap().code, Code::JobCancelled);
+        deliveries.stop(&id).await;
     }
 
     #[test]

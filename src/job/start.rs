@@ -107,7 +107,10 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     let seen = status::judged(&core, facts, None).ok_or_else(|| Error::internal("start the job: its own labels are unreadable"))?;
     let pending = core.deliveries.begin(&parcel.labels.id);
     let delivering = core.clone();
-    core.tasks.spawn(async move { pending.finish(&deliver(&delivering, parcel).await) });
+    core.tasks.spawn(async move {
+        let outcome = deliver(&delivering, parcel, &pending.stop).await;
+        pending.finish(&outcome);
+    });
     core.sweep_soon(super::service::Sweep::Later);
     Ok(StartedJob { status: seen.status(), replayed: false })
 }
