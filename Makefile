@@ -36,7 +36,8 @@ demo: image ## a delegation from start to end with a scripted model: no key, no 
 # sources, so that the host side under test accepts the image.
 .PHONY: test
 test: image ## all tests, with the real engine and the real Codex CLI
-	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")"; \
+	@images/codex.sh "$(TARGET_DIR)/codex"
+	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")" ANCHORHOLD_TEST_CODEX="$$(realpath "$(TARGET_DIR)/codex/bin/codex")"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  set -x; cargo nextest run --locked --profile $(if $(CI),ci,default); \
 	else \

@@ -175,7 +175,8 @@ fn split_usage(text: &str) -> (String, String) {
     let flat = |part: &str| crate::display::line(part.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
     let text = text.strip_prefix("error: ").unwrap_or(text).replace("For more information, try '--help'.", "");
     match text.split_once("\n\n") {
-        Some((what, rest)) => (flat(what), flat(rest)),
+        Some((what, rest)) if !rest.trim().is_empty() => (flat(what), flat(rest)),
+        Some((what, _)) => (flat(what), "see `anchorhold --help`".to_owned()),
         None => (flat(&text), "see `anchorhold --help`".to_owned()),
     }
 }

@@ -57,7 +57,7 @@ fn judge(facts: &ContainerFacts, settings: &Settings, image: &ImageFacts) -> Ver
     if label(spec::GATEWAY) != Some(&settings.gateway.name) {
         return Verdict::Foreign;
     }
-    let right = label(spec::GATEWAY_IMAGE) == Some(&image.id) && label(spec::GATEWAY_NETWORK) == Some(&settings.gateway.network);
+    let right = facts.image_id == image.id && label(spec::GATEWAY_NETWORK) == Some(&settings.gateway.network);
     match (facts.state, right) {
         (ContainerState::Running | ContainerState::Restarting, true) => Verdict::Use,
         (ContainerState::Running | ContainerState::Restarting | ContainerState::Paused, false) => Verdict::Outdated,
@@ -254,9 +254,7 @@ mod tests {
         use ContainerState as S;
         let image = ImageFacts { id: "sha256:1".into(), labels: Default::default(), volumes: Vec::new(), size: 0 };
         let right = |_: &mut _| {};
-        let old = |labels: &mut std::collections::BTreeMap<String, String>| {
-            labels.insert(spec::GATEWAY_IMAGE.into(), "sha256:0".into());
-        };
+        let old = |state| ContainerFacts { image_id: "sha256:0".into(), ..facts(state, right) };
         let elsewhere = |labels: &mut std::collections::BTreeMap<String, String>| {
             labels.insert(spec::GATEWAY_NETWORK.into(), "host".into());
         };
@@ -268,9 +266,9 @@ mod tests {
             (facts(S::Created, right), Verdict::Start),
             (facts(S::Paused, right), Verdict::Unpause),
             (facts(S::Dead, right), Verdict::Replace),
-            (facts(S::Running, old), Verdict::Outdated),
+            (old(S::Running), Verdict::Outdated),
             (facts(S::Running, elsewhere), Verdict::Outdated),
-            (facts(S::Exited, old), Verdict::Replace),
+            (old(S::Exited), Verdict::Replace),
             (facts(S::Running, foreign), Verdict::Foreign),
             (facts(S::Exited, foreign), Verdict::Foreign),
         ] {

@@ -16,8 +16,8 @@ use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::admin::{AdminRequest, AdminResponse};
 
-/// Milliseconds that a container or volume may be without its counterpart while it is being made.
-const YOUNG_MS: u64 = 10 * 60 * 1000;
+/// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
+const YOUNG_MS: u64 = 30 * 1000;
 /// Seconds that a job whose delivery was never finished stays visible, so that whoever waits for it learns that.
 const UNDELIVERED_SECONDS: u64 = 3600;
 /// Removals and looks at once.

@@ -17,8 +17,6 @@ pub(super) const AGENT_UID: u32 = 20001;
 pub(super) const GATEWAY_USER: &str = "20000:0";
 /// Marks the gateway's container and volumes; the value is the container's name.
 pub(super) const GATEWAY: &str = "anchorhold.gateway";
-/// The image that the gateway was made from; another one means another build.
-pub(super) const GATEWAY_IMAGE: &str = "anchorhold.image";
 /// The engine network that the gateway was made for.
 pub(super) const GATEWAY_NETWORK: &str = "anchorhold.network";
 /// [`PROTOCOL_VERSION`] of the gateway.
@@ -121,7 +119,6 @@ pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec
 /// The gateway's container.
 pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSpec> {
     let mut labels = gateway_labels(settings);
-    labels.insert(GATEWAY_IMAGE.to_owned(), image_id.to_owned());
     labels.insert(GATEWAY_NETWORK.to_owned(), settings.gateway.network.clone());
     labels.insert(GATEWAY_PROTOCOL.to_owned(), PROTOCOL_VERSION.to_string());
     labels.insert("anchorhold.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());

@@ -34,7 +34,9 @@ fn compare(env: &TestEnv, repo: &Repo, script: &str, result: &serde_json::Value)
     base.git_apply(&patch);
     assert_eq!(Tree::read(base.path()), Tree::read(expected.path()));
     // The tool's own word on the same question.
-    assert_eq!(result["applies"]["ok"], true, "{result:#}");
+    if !patch.is_empty() {
+        assert_eq!(result["applies"]["ok"], true, "{result:#}");
+    }
 }
 
 #[test]

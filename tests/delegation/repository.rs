@@ -99,7 +99,7 @@ fn submodules_and_lfs_pointers_are_reported() {
 printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 123\\n' 1 > big.bin; git add .; git commit -qm base",
     );
     let result = delegate(&env, &repo, "for d in sub mod; do test -d $d && echo lost > $d/inside; done; echo kept > kept");
-    assert_eq!(result["snapshot"]["submodule_count"], 1, "{result:#}");
+    assert_eq!(result["snapshot"]["submodule_count"], 2, "{result:#}");
     assert_eq!(result["snapshot"]["lfs_pointer_count"], 1, "{result:#}");
     // A file in a submodule cannot be part of the patch, and is not silently lost either.
     assert!(result["refused"].as_array().is_some_and(|r| r.iter().any(|r| r["why"] == "inside_submodule")), "{result:#}");

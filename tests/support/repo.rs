@@ -43,7 +43,7 @@ impl Repo {
     /// The tracked files as they lie in the working tree, copied to a directory beside this one that is in no repository.
     pub fn tracked_copy(&self) -> Self {
         let copy = tempfile::Builder::new().prefix("copy-").tempdir_in(self.path.parent().expect("parent")).expect("directory").keep();
-        self.bash(&format!("git ls-files -z | while IFS= read -r -d '' f; do if [ -e \"$f\" ] || [ -L \"$f\" ]; then printf '%s\\0' \"$f\"; fi; done | tar --null --no-recursion -T - -c | tar -x -C {}", copy.display()));
+        self.bash(&format!("git ls-files -z | while IFS= read -r -d '' f; do if [ -e \"$f\" ] || [ -L \"$f\" ]; then printf '%s\\0' \"$f\"; fi; done | tar --null --verbatim-files-from --no-recursion -T - -c | tar -x -C {}", copy.display()));
         Self { path: copy }
     }
 
