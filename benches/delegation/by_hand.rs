@@ -1,4 +1,5 @@
-//! The same `codex exec`, by hand: the real CLI on this machine, the same scripted model, no container.
+//! The same `codex exec`, by hand: the real CLI on this machine with the flags of a cell and a CODEX_HOME that was used before, the same
+//! scripted model, no container.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ impl ByHand {
         let port = gateway::forward(&gateway, JOB);
         let codex = world.cache.join("codex");
         if !codex.join("bin/codex").exists() {
-            let id = world.docker(&["create", "--network", "none", &world.image, "true"]);
+            let id = world.docker(&["create", "--network", "none", "--entrypoint", "true", &world.image]);
             world.docker(&["cp", &format!("{id}:/opt/codex"), codex.to_str().expect("utf-8")]);
             world.docker(&["rm", "-f", &id]);
         }
@@ -49,7 +50,7 @@ impl ByHand {
         }
         let mut command = process::command(self.codex.join("bin/codex").to_str().expect("utf-8"), dir);
         command.env("HOME", self.home.path()).env("CODEX_HOME", self.home.path()).env("KEY", "unused");
-        command.args(["exec", "--json", "--ephemeral", "--ignore-user-config", "--ignore-rules", "--strict-config", "--skip-git-repo-check"]);
+        command.args(["exec", "--json", "--ignore-user-config", "--strict-config", "--skip-git-repo-check"]);
         command.args(["--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "--disable", "apps", "-c", "analytics.enabled=false"]);
         command.args(["-c", "check_for_update_on_startup=false", "-c", "web_search=\"disabled\"", "-c", "model_provider=hand", "-m", "gpt-5.5"]);
         command.arg("-c").arg(format!(

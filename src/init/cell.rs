@@ -23,7 +23,7 @@ use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
 use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{finish, launch, unpack, watch};
+use super::{finish, home, launch, unpack, watch};
 use crate::codex::command::{self, FORWARDER_PORT};
 use crate::codex::events::{Events, Lines};
 use crate::error::{Code, Error, Result};
@@ -127,7 +127,7 @@ async fn job() -> u8 {
         }
     };
     for (dir, mode) in [(paths::JOB, 0o711), (paths::JOB_IN, 0o700), (paths::JOB_STATE, 0o700), (paths::JOB_OUT, 0o700)] {
-        if let Err(e) = own_directory(Path::new(dir), mode) {
+        if let Err(e) = home::own_directory(Path::new(dir), mode) {
             complain(&format!("{dir}: {e}"));
             return 1;
         }
@@ -210,16 +210,6 @@ fn read_request() -> Result<JobRequest> {
         return Err(Error::internal("the agent's uid is out of range"));
     }
     Ok(request)
-}
-
-/// Makes a directory of root's, or sets the mode of one that is there.
-fn own_directory(path: &Path, mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    match std::fs::create_dir(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// What runs beside the driver while there is a Codex.
@@ -445,7 +435,7 @@ impl Cell {
     async fn unpack(&self) -> Result<()> {
         let failed = |what: &'static str| move |e: std::io::Error| Error::internal(what).with_source(e);
         check_manifest(Path::new(paths::MANIFEST), &self.request.manifest_sha256)?;
-        self.prepare_home().map_err(failed("make the agent's home"))?;
+        home::prepare(self.request.agent_uid, self.request.codex.instructions.as_deref()).map_err(failed("make the agent's home"))?;
         // Given back when the disk is full.
         std::fs::write(self.state.reserve(), vec![0xa5; 1 << 20]).map_err(failed("reserve space for the result"))?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
@@ -464,35 +454,10 @@ impl Cell {
         Ok(())
     }
 
-    /// HOME and CODEX_HOME, and the workspace's root, go to the agent; filled while they are still root's, because PID 1 cannot write to what is not its own.
-    fn prepare_home(&self) -> std::io::Result<()> {
-        let uid = self.request.agent_uid;
-        let give = |path: &Path| std::os::unix::fs::lchown(path, Some(uid), Some(uid));
-        let (home, codex_home) = (Path::new(paths::HOME), Path::new(paths::CODEX_HOME));
-        own_directory(home, 0o700)?;
-        own_directory(codex_home, 0o700)?;
-        if let Some(text) = &self.request.codex.instructions {
-            let instructions = codex_home.join("AGENTS.md");
-            std::fs::write(&instructions, text)?;
-            give(&instructions)?;
-        }
-        give(codex_home)?;
-        give(home)?;
-        let workspace = Path::new(paths::WORKSPACE);
-        own_directory(workspace, 0o755)?;
-        give(workspace)
-    }
-
     fn start_codex(self: &Arc<Self>, running: &mut Running) -> Result<Pid> {
         let failed = |e: std::io::Error| Error::internal("start Codex").with_source(e);
         let line = command::command_line(&self.request.codex)?;
-        let args = launch::arguments(
-            self.request.agent_uid,
-            self.request.disk_bytes,
-            self.request.subdirectory.as_ref(),
-            &line.program,
-            &line.args,
-        );
+        let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
         command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());

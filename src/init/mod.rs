@@ -13,6 +13,7 @@ pub mod ending;
 pub mod finish;
 pub mod forward;
 pub mod gitrepo;
+pub mod home;
 pub mod launch;
 pub mod pack;
 pub mod part;

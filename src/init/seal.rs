@@ -46,7 +46,10 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     let mut manifest = BufReader::with_capacity(1 << 16, File::open(&places.manifest)?);
     let header = Header::read(&mut manifest, ManifestCaps::default())?;
     let table = TableReader::new(BufReader::with_capacity(1 << 16, File::open(&places.table)?))?;
-    let out = Digesting { out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?), digest: sha2::Sha256::new() };
+    let out = Digesting {
+        out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?),
+        digest: sha2::Sha256::new(),
+    };
     let format = header.format;
     let mut sealer = Sealer {
         base: Base { header, manifest, table, next: None },

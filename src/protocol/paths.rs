@@ -36,6 +36,8 @@ pub const GATEWAY_ADMIN_SOCKET: &str = "/var/lib/anchorhold/admin.sock";
 pub const BINARY: &str = "/usr/local/bin/anchorhold";
 /// The real Codex CLI in the image; `codex-code-mode-host` lies beside it.
 pub const CODEX: &str = "/opt/codex/bin/codex";
+/// What Codex writes into an empty CODEX_HOME; copied into each cell where the image has it.
+pub const CODEX_HOME_TEMPLATE: &str = "/opt/codex/home";
 /// Where Codex's own ripgrep lies.
 pub const CODEX_PATH: &str = "/opt/codex/codex-path";
 

@@ -27,8 +27,7 @@ impl Cell {
         let root = super::super::part::open_root(&at("workspace")).unwrap();
         let unpacked = unpack::unpack(&root, &manifest, &testing::frames(dir.path(), &manifest), &options).unwrap();
         state::write_table(File::create(at("table")).unwrap(), &unpacked.stamps).unwrap();
-        let places =
-            Places { workspace: at("workspace"), manifest: at("facts/manifest"), frames: at("frames"), table: at("table"), out: at("out") };
+        let places = Places { workspace: at("workspace"), manifest: at("facts/manifest"), frames: at("frames"), table: at("table"), out: at("out") };
         Self { workspace: at("workspace"), _dir: dir, places }
     }
 
