@@ -161,7 +161,10 @@ fn closing_the_input_ends_the_server() {
 #[tokio::test]
 async fn an_idle_server_is_small() {
     let environment = Environment::new();
-    let command = tokio::process::Command::from(environment.anchorhold(&["mcp"]));
+    // The release binary, as users have it: `make test` names it.
+    let binary = std::env::var("ANCHORHOLD_TEST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_anchorhold").to_owned());
+    let mut command = tokio::process::Command::from(environment.command(&binary));
+    command.arg("mcp");
     let (transport, _) = TokioChildProcess::builder(command).spawn().unwrap();
     let id = transport.id().unwrap();
     let client = Listener::default().serve_with_lifecycle(transport, LEGACY).await.unwrap();

@@ -33,7 +33,7 @@ pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Resul
     }
     let upstream = settings.model.upstream()?;
     if let Some(name) = &request.model {
-        model(&settings.model, &upstream, name)?;
+        model(&settings.model, name)?;
     }
     if let Some(effort) = &request.reasoning_effort {
         reasoning_effort(effort)?;
@@ -64,13 +64,13 @@ pub(super) fn deadline(limits: &LimitSettings, asked: Option<u64>) -> Result<u64
     ))
 }
 
-/// Checks a model's name: well-formed, and one of the allowed. The scripted upstream takes any well-formed one.
-pub(super) fn model(settings: &ModelSettings, upstream: &Upstream, name: &str) -> Result<()> {
+/// Checks a model's name: well-formed, and one of the allowed.
+pub(super) fn model(settings: &ModelSettings, name: &str) -> Result<()> {
     let well_formed = name.len() <= 128
         && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'-'));
     let allowed = settings.allowed_models.is_empty() || settings.allowed_models.iter().any(|known| known == name);
-    if well_formed && (allowed || *upstream == Upstream::Rehearsal) {
+    if well_formed && allowed {
         return Ok(());
     }
     let mut error = if well_formed {
@@ -90,10 +90,10 @@ pub(super) fn model(settings: &ModelSettings, upstream: &Upstream, name: &str) -
 }
 
 /// With a list of allowed models, Codex's own default might not be among them: then one must be named.
-pub(super) fn some_model(settings: &ModelSettings, upstream: &Upstream, chosen: Option<&str>) -> Result<()> {
+pub(super) fn some_model(settings: &ModelSettings, chosen: Option<&str>) -> Result<()> {
     match chosen {
-        Some(name) => model(settings, upstream, name),
-        None if settings.allowed_models.is_empty() || *upstream == Upstream::Rehearsal => Ok(()),
+        Some(name) => model(settings, name),
+        None if settings.allowed_models.is_empty() => Ok(()),
         None => Err(Error::new(Code::InvalidModel, "start the job: no model is named, and only some are allowed")
             .with_hint(format!("name one of: {}; or set `[model] default_model`", settings.allowed_models.join(", ")))
             .with_detail("field", "model")

@@ -86,7 +86,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     };
     let keyed = Keyed::new(&request, JobKind::Delegate, &local.workspace);
     let model = choose_model(&core.settings, &request, &local.inherited);
-    check::some_model(&core.settings.model, &upstream, model.as_deref())?;
+    check::some_model(&core.settings.model, model.as_deref())?;
 
     let planning = {
         let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
@@ -247,7 +247,7 @@ impl Draft<'_> {
         let admission = Admission {
             job_id: id.to_string(),
             pass_sha256: sha256_hex(pass.as_bytes()),
-            allowed_models: if upstream == Upstream::Rehearsal { Vec::new() } else { settings.model.allowed_models.clone() },
+            allowed_models: settings.model.allowed_models.clone(),
             upstream,
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),

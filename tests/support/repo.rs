@@ -42,8 +42,21 @@ impl Repo {
 
     /// The tracked files as they lie in the working tree, copied to a directory beside this one that is in no repository.
     pub fn tracked_copy(&self) -> Self {
+        use std::os::unix::ffi::OsStrExt as _;
         let copy = tempfile::Builder::new().prefix("copy-").tempdir_in(self.path.parent().expect("parent")).expect("directory").keep();
-        self.bash(&format!("git ls-files -z | while IFS= read -r -d '' f; do if [ -e \"$f\" ] || [ -L \"$f\" ]; then printf '%s\\0' \"$f\"; fi; done | tar --null --verbatim-files-from --no-recursion -T - -c | tar -x -C {}", copy.display()));
+        let out = process::command("git", &self.path).args(["ls-files", "-z"]).output().expect("git runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        for name in out.stdout.split(|b| *b == 0).filter(|n| !n.is_empty()).map(std::ffi::OsStr::from_bytes) {
+            let (from, to) = (self.path.join(name), copy.join(name));
+            let Ok(meta) = from.symlink_metadata() else { continue };
+            std::fs::create_dir_all(to.parent().expect("parent")).expect("directory");
+            if meta.is_symlink() {
+                // Unmerged paths are listed once a stage.
+                let _ = std::os::unix::fs::symlink(std::fs::read_link(&from).expect("link"), &to);
+            } else if meta.is_file() {
+                std::fs::copy(&from, &to).expect("copy");
+            }
+        }
         Self { path: copy }
     }
 
