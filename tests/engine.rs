@@ -50,6 +50,7 @@ impl Bench {
             restart_unless_stopped: false,
             log_max_bytes: 1 << 20,
             stop_timeout_seconds: 3,
+            own_seccomp: true,
         }
     }
 
@@ -142,7 +143,8 @@ async fn everything_that_was_not_asked_for_is_taken_away() {
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(host.cap_add.unwrap().iter().map(|c| c.trim_start_matches("CAP_").to_owned()).collect::<Vec<_>>(), ["KILL"]);
-        assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned()]));
+        let profile = format!("seccomp={}", anchorhold::engine::seccomp::profile());
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned(), profile]));
         assert_eq!(host.ipc_mode.as_deref(), Some("private"));
         assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
         assert_eq!(host.pid_mode.as_deref().unwrap_or_default(), "");

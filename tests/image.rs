@@ -63,6 +63,7 @@ impl Cell<'_> {
             restart_unless_stopped: false,
             log_max_bytes: 1 << 20,
             stop_timeout_seconds: 1,
+            own_seccomp: true,
         };
         let container = self.engine.create_container(&spec).await.unwrap().0.into();
         self.engine.start_container(&container).await.unwrap();

@@ -139,6 +139,8 @@ pub struct ContainerSpec {
     pub log_max_bytes: u64,
     /// Seconds between the stop signal and the kill.
     pub stop_timeout_seconds: i64,
+    /// System calls by our own allow-list ([`super::seccomp`]) instead of the engine's default profile; an engine without seccomp refuses it.
+    pub own_seccomp: bool,
 }
 
 /// A container's state word.

@@ -103,7 +103,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(spec.cap_add.clone()),
-        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        security_opt: Some(security_options(spec)),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         masked_paths: Some(MASKED.map(str::to_owned).to_vec()),
@@ -201,6 +201,14 @@ pub(super) fn check_image_name(name: &str) -> Result<()> {
     } else {
         Err(Error::new(Code::InvalidConfig, "invalid image name").with_detail("field", "image.name").with_hint("correct the setting image.name"))
     }
+}
+
+fn security_options(spec: &ContainerSpec) -> Vec<String> {
+    let mut options = vec!["no-new-privileges:true".to_owned()];
+    if spec.own_seccomp {
+        options.push(format!("seccomp={}", super::seccomp::profile()));
+    }
+    options
 }
 
 #[cfg(test)]

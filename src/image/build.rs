@@ -167,6 +167,7 @@ async fn run_once(engine: &Engine, image: &str, script: &str) -> Result<String> 
         restart_unless_stopped: false,
         log_max_bytes: 1 << 20,
         stop_timeout_seconds: 1,
+        own_seccomp: false,
     };
     let (id, _) = engine.create_container(&spec).await?;
     let container = id.into();

@@ -89,6 +89,7 @@ pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels) -> Resul
         restart_unless_stopped: false,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: STOP_SECONDS,
+        own_seccomp: labels.isolation["seccomp"] == true,
     })
 }
 
@@ -113,6 +114,7 @@ pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec
         restart_unless_stopped: false,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: 1,
+        own_seccomp: false,
     })
 }
 
@@ -153,6 +155,7 @@ pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSp
         restart_unless_stopped: true,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: 10,
+        own_seccomp: false,
     })
 }
 
@@ -175,8 +178,8 @@ pub(super) fn isolation(settings: &Settings, engine: &EngineFacts, requested: Is
             .with_detail("allowed_values", engine.runtimes.clone()));
     }
     let option = |name: &str| engine.security_options.iter().any(|option| option.starts_with(&format!("name={name}")));
-    let unconfined = engine.security_options.iter().any(|option| option.starts_with("name=seccomp") && option.contains("profile=unconfined"));
-    let seccomp = option("seccomp") && !unconfined;
+    // The profile is ours, so the engine's default one does not matter.
+    let seccomp = option("seccomp");
     let mut not_enforced = Vec::new();
     if !engine.memory_limit {
         not_enforced.push("memory: this engine cannot limit it");
@@ -188,7 +191,7 @@ pub(super) fn isolation(settings: &Settings, engine: &EngineFacts, requested: Is
         not_enforced.push("processes: this engine cannot limit them");
     }
     if !seccomp {
-        not_enforced.push("system calls: this engine runs containers without a seccomp profile");
+        not_enforced.push("system calls: this engine has no seccomp, so none is refused");
     }
     not_enforced.push("disk: no quota on the engine's volumes; the cell's own watcher ends the job over its limit");
     let limits = &settings.limits;
