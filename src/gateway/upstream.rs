@@ -181,20 +181,22 @@ fn describe(error: &reqwest::Error) -> TransportError {
         if let Some(tls) = e.downcast_ref::<rustls::Error>() {
             return TransportError::Connect(describe_tls(tls));
         }
-        if let Some(io) = e.downcast_ref::<std::io::Error>() {
-            // An I/O error that wraps another one names as its source what that one's source is.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return TransportError::Connect(describe_tls(tls));
+        let Some(io) = e.downcast_ref::<std::io::Error>() else {
+            cause = e.source();
+            continue;
+        };
+        match io.kind() {
+            std::io::ErrorKind::ConnectionRefused => return TransportError::Connect("the provider refuses connections"),
+            std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable => {
+                return TransportError::Connect("there is no network route to the provider");
             }
-            match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => return TransportError::Connect("the provider refuses connections"),
-                std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable => {
-                    return TransportError::Connect("there is no network route to the provider");
-                }
-                _ => {}
-            }
+            _ => {}
         }
-        cause = e.source();
+        // What an I/O error wraps is not its source: that is the source of what it wraps. The TLS error lies two such errors deep.
+        cause = match io.get_ref() {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        };
     }
     if error.is_timeout() {
         TransportError::Connect("the provider does not answer")

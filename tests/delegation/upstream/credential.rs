@@ -24,6 +24,16 @@ impl User {
         bytes
     }
 
+    /// Runs a program beside a container's processes, with its volumes, and with the right to look into everything.
+    fn beside(&self, container: &str, program: &[&str], input: &str) -> String {
+        let (name, label) = (format!("{container}-look"), format!("anchorhold.instance={}", self.env.instance()));
+        let image = self.env.docker(&["inspect", "-f", "{{.Image}}", container]).concat();
+        let (pid, volumes) = (format!("container:{container}"), ["--volumes-from", container]);
+        let run = ["run", "--rm", "-i", "--name", &name, "--label", &label, "--network", "none", "--pid", &pid];
+        let as_root = ["-u", "0:0", "--cap-add", "SYS_PTRACE", "--entrypoint", program[0], &image];
+        String::from_utf8_lossy(&self.docker_bytes(&[&run[..], &volumes, &as_root, &program[1..]].concat(), input)).into_owned()
+    }
+
     /// Everything that the engine tells of a container: definition and log.
     #[track_caller]
     fn clean_container(&self, name: &str) {
@@ -41,12 +51,14 @@ import os, re, sys
 words = sys.stdin.read().split()
 for pid in (p for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpid()):
     places = {}
+    try: program = open(f"/proc/{pid}/comm").read().strip()
+    except OSError: continue
     for name in ("environ", "cmdline"):
         try: places[name] = open(f"/proc/{pid}/{name}", "rb").read()
         except OSError: pass
     for name, data in places.items():
         for word in words:
-            if word.encode() in data: print(name, word)
+            if word.encode() in data: print(name, program, word)
     try:
         maps = open(f"/proc/{pid}/maps").read().splitlines()
         memory = open(f"/proc/{pid}/mem", "rb", 0)
@@ -63,7 +75,7 @@ for pid in (p for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpi
             except (OSError, ValueError): break
             if not data: break
             for word in words:
-                if word.encode() in tail + data: print("memory", word)
+                if word.encode() in tail + data: print("memory", program, word)
             tail = data[-64:]
             at += len(data)
 "#;
@@ -122,20 +134,23 @@ fn the_key_is_found_in_one_file_of_the_gateway_and_nowhere_else() {
     // While the job runs.
     user.clean_container(&cell);
     user.clean_container(&gateway);
-    let words = format!("{} {marker} {}", user.key, "anchorhold-placeholder");
-    let look = ["exec", "-i", "--privileged", "-u", "0:0", &cell, "python3", "-c", LOOK_INTO_PROCESSES];
-    let found = String::from_utf8(user.docker_bytes(&look, &words)).expect("text");
+    let words = format!("{} {marker} CODEX_HOME= /usr/local/bin/anchorhold", user.key);
+    let found = user.beside(&cell, &["python3", "-c", LOOK_INTO_PROCESSES], &words);
     user.clean("the processes of the job", found.as_bytes());
-    assert!(found.contains(&format!("memory {marker}")), "memory is read: {found}");
-    let files = ["exec", "-i", "--privileged", "-u", "0:0", &cell, "grep", "-rlaF", "-f", "-", "/workspace", "/job", "/tmp", "/run", "/etc", "/dev/shm"];
-    let search = |words: &str| String::from_utf8_lossy(&user.docker_bytes(&files, words)).into_owned();
+    for place in ["environ", "cmdline", "memory"] {
+        assert!(found.lines().any(|line| line.starts_with(place)), "{place} is read: {found}");
+    }
+    assert!(found.contains(&format!("memory codex {marker}")), "the memory of Codex is read: {found}");
+    let places = ["/workspace", "/job", "/tmp", "/run/anchorhold", "/etc"];
+    let search = |words: &str| user.beside(&cell, &[&["grep", "-rlaF", "-f", "-"], &places[..]].concat(), words);
     assert!(search(marker).contains("/workspace/f") && search(marker).contains("/job/"), "files are read: {}", search(marker));
     let found = search(&user.key);
     assert!(!found.contains("/workspace") && !found.contains("/job"), "{found}");
     assert_eq!(found.lines().filter(|line| !line.starts_with("grep:")).count(), 0, "{found}");
 
     // In the gateway: one file that only its own user may read; neither its arguments nor its environment.
-    let state = ["exec", "-i", &gateway, "grep", "-rlaF", "-f", "-", "/var/lib/anchorhold", "/run/anchorhold", "/tmp", "/proc/1/environ", "/proc/1/cmdline"];
+    let state =
+        ["exec", "-i", &gateway, "grep", "-rlaF", "-f", "-", "/var/lib/anchorhold", "/run/anchorhold", "/tmp", "/proc/1/environ", "/proc/1/cmdline"];
     let found = String::from_utf8_lossy(&user.docker_bytes(&state, &user.key)).into_owned();
     let found: Vec<&str> = found.lines().collect();
     assert_eq!(found.len(), 1, "{found:?}");
@@ -178,7 +193,8 @@ fn a_provider_that_repeats_the_key_in_a_refusal_gives_it_to_nobody() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let user = User::new(&format!("http://{}/v1", listener.local_addr().expect("an address")));
     let key = user.key.as_str();
-    let echo = json!({"message": format!("Incorrect API key provided: {key}"), "type": "invalid_request_error", "code": "invalid_api_key", "param": key});
+    let echo =
+        json!({"message": format!("Incorrect API key provided: {key}"), "type": "invalid_request_error", "code": "invalid_api_key", "param": key});
     let refusal = Reply::error(401, &[("x-key", key), ("www-authenticate", key), ("retry-after", key)], &echo);
     let provider = Provider::start_on(listener, vec![Reply::shell("echo partial > p"), refusal]);
     let run = user.delegate();

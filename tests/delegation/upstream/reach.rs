@@ -57,12 +57,7 @@ fn a_provider_that_comes_late_is_waited_for() {
 
 #[test]
 fn a_job_survives_a_restart_of_its_gateway() {
-    let provider = Provider::start(vec![
-        Reply::shell("echo first > p"),
-        Reply::Stall,
-        Reply::shell("echo second >> p"),
-        Reply::say("done"),
-    ]);
+    let provider = Provider::start(vec![Reply::shell("echo first > p"), Reply::Stall, Reply::shell("echo second >> p"), Reply::say("done")]);
     let user = User::of(&provider);
     let job = user.detach();
     // One answer is under way, which the restart breaks off.
