@@ -1,6 +1,8 @@
 //! A provider beyond the gateway, reached over HTTP: what it is sent, what of its answers comes back, and where the key is and is not. The rehearsal
 //! model never leaves the gateway; these delegations do. Each has a gateway of its own, on the engine's host network.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
 mod credential;
 mod failures;
 mod reach;

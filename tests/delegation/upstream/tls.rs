@@ -44,7 +44,7 @@ impl Authority {
 /// A user who does not wait long for a provider.
 fn user(provider: &Provider, ca_file: Option<&Path>) -> User {
     let mut user = User::of(provider);
-    user.env.set("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "4");
+    user.env.set("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "8");
     if let Some(file) = ca_file {
         user.env.set("ANCHORHOLD_MODEL_CA_FILE", file.to_str().expect("a plain name"));
     }
