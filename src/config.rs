@@ -75,6 +75,8 @@ pub struct ModelSettings {
     pub api_key_env: String,
     /// File that holds the API key; goes before the variable.
     pub api_key_file: String,
+    /// File with the certificates (PEM) of the authorities to trust for an https upstream, in place of the public ones; empty: those.
+    pub ca_file: String,
     /// Model when the caller names none; empty: Codex's own default.
     pub default_model: String,
     /// Models that callers may name; empty: any.
@@ -89,6 +91,7 @@ impl Default for ModelSettings {
             upstream: "https://api.openai.com/v1".to_owned(),
             api_key_env: "OPENAI_API_KEY".to_owned(),
             api_key_file: String::new(),
+            ca_file: String::new(),
             default_model: String::new(),
             allowed_models: Vec::new(),
             unreachable_seconds: 30,
@@ -389,7 +392,7 @@ impl ModelSettings {
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
             return Err(fail("no user, query or fragment may stand in it"));
         }
-        Ok(Upstream::Http { base_url: text.to_owned() })
+        Ok(Upstream::Http { base_url: text.to_owned(), authorities: None })
     }
 }
 

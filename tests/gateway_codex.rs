@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: outside of #[test] functions the lints do not see that")]
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anchorhold::gateway::{Places, Timing, serve};
 use anchorhold::protocol::admin::{AdminRequest, AdminResponse, Admission, JobAccount, Upstream};
@@ -41,7 +41,6 @@ struct Cell {
 /// What one run of Codex did.
 struct Run {
     code: Option<i32>,
-    seconds: f64,
     events: Vec<Value>,
     text: String,
     messages: Vec<SlotMessage>,
@@ -105,7 +104,7 @@ impl Cell {
             }
         });
         let mut cell = Self { directory, job_id, places, port, stop, tasks, slot };
-        assert_eq!(cell.messages().await, [SlotMessage::Granted]);
+        assert_eq!(cell.message().await, Some(SlotMessage::Granted));
         cell
     }
 
@@ -117,17 +116,25 @@ impl Cell {
         std::fs::read_to_string(self.workspace().join(name)).ok()
     }
 
-    /// Messages that have come so far.
-    async fn messages(&mut self) -> Vec<SlotMessage> {
-        let mut messages = Vec::new();
+    /// The next message; `None` when the gateway has closed the connection.
+    async fn message(&mut self) -> Option<SlotMessage> {
         let mut line = String::new();
-        while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_millis(150), self.slot.read_line(&mut line)).await {
-            messages.push(serde_json::from_str(&line).unwrap());
-            line.clear();
+        let read = self.slot.read_line(&mut line).await.unwrap();
+        (read > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    /// Ends the pass and gives everything that was said on the slot's connection before that.
+    async fn all_messages(&mut self) -> Vec<SlotMessage> {
+        assert_eq!(admin(&self.places, &AdminRequest::Revoke { job_id: self.job_id.clone() }).await, AdminResponse::Ok);
+        let mut messages = Vec::new();
+        while let Some(message) = self.message().await {
+            messages.push(message);
         }
+        assert!(matches!(messages.pop(), Some(SlotMessage::Refused { .. })), "the last word is that the pass is dead");
         messages
     }
 
+    /// Runs Codex to its end; once per cell.
     async fn run(&mut self, model: &str, task: &str, extra: &[&str]) -> Run {
         let home = self.directory.path().join("home");
         let workspace = self.workspace();
@@ -141,7 +148,7 @@ impl Cell {
         // A hang is a failure (exit code 124), not a test run without an end.
         let mut command = anchorhold::process::command("timeout", &workspace);
         command
-            .args(["--kill-after=1", "120"])
+            .args(["--kill-after=1", "240"])
             .arg(codex())
             .env("HOME", &home)
             .env("CODEX_HOME", home.join(".codex"))
@@ -150,13 +157,11 @@ impl Cell {
             .args(["--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "--disable", "apps", "-c", "analytics.enabled=false"])
             .args(["-c", "check_for_update_on_startup=false", "-c", "web_search=\"disabled\"", "-c", "model_provider=cell", "-c", &provider])
             .args(["-m", model, "--", task]);
-        let started = Instant::now();
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let seconds = started.elapsed().as_secs_f64();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let events = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let AdminResponse::Job(account) = admin(&self.places, &AdminRequest::Job { job_id: self.job_id.clone() }).await else { panic!() };
-        Run { code: output.status.code(), seconds, events, text, messages: self.messages().await, account }
+        Run { code: output.status.code(), events, text, messages: self.all_messages().await, account }
     }
 
     async fn end(self) {
@@ -255,25 +260,21 @@ async fn a_long_command_is_one_step(model: &str) {
     cell.end().await;
 }
 
+/// With plain functions and in code mode, beside each other: both only wait.
 #[tokio::test]
-async fn a_long_command_is_one_step_with_plain_functions() {
-    a_long_command_is_one_step("scripted").await;
-}
-
-#[tokio::test]
-async fn a_long_command_is_one_step_in_code_mode() {
-    a_long_command_is_one_step("gpt-5.6-sol").await;
+async fn a_long_command_is_one_step_for_every_kind_of_model() {
+    tokio::join!(a_long_command_is_one_step("scripted"), a_long_command_is_one_step("gpt-5.6-sol"));
 }
 
 #[tokio::test]
 async fn faults_lead_to_what_codex_does_with_real_ones() {
     /// (fault, exit code, reconnects at least, requests, kind, part of Codex's words)
     type Row = (&'static str, i32, usize, u64, Option<&'static str>, &'static str);
-    let rows: [Row; 20] = [
+    // One of each kind; the mapping row by row is tested beside it in `src/gateway/failure.rs`.
+    let rows: [Row; 15] = [
         ("model", 1, 0, 1, Some("model"), "does not know the model"),
         ("400", 1, 0, 1, Some("bad_request"), "refused the request"),
         ("429", 1, 0, 1, Some("rate_limit"), "429"),
-        ("429 retry_after=3600", 1, 0, 1, Some("rate_limit"), "429"),
         ("429 retry_after=1 times=1", 0, 0, 2, Some("rate_limit"), "fine"),
         ("quota", 1, 0, 1, Some("quota"), "Quota exceeded"),
         ("usage_limit resets_in=7200", 1, 0, 1, Some("quota"), "usage limit"),
@@ -281,12 +282,8 @@ async fn faults_lead_to_what_codex_does_with_real_ones() {
         ("context_length", 1, 0, 1, Some("bad_request"), "context"),
         ("incomplete", 1, 0, 1, None, ""),
         ("401", 1, 5, 6, Some("auth"), ""),
-        ("403", 1, 5, 6, Some("auth"), ""),
-        ("500 times=2", 0, 0, 3, Some("server_error"), "fine"),
         ("overloaded", 1, 0, 5, Some("server_error"), ""),
-        ("404", 1, 5, 6, Some("model"), ""),
         ("cut", 1, 5, 6, Some("cut"), ""),
-        ("garbage", 1, 5, 6, Some("cut"), ""),
         ("failed", 1, 5, 6, Some("server_error"), ""),
         ("503 times=2", 0, 0, 3, Some("server_error"), "fine"),
         ("rate_limit wait=1s times=1", 0, 0, 2, Some("rate_limit"), "fine"),
@@ -324,7 +321,7 @@ async fn a_provider_that_refuses_connections_ends_instead_of_waiting_for_ever() 
     let mut cell = Cell::start(0).await;
     let run = cell.run("scripted", "```rehearsal\nfault refuse\nmessage fine\n```", &[]).await;
     assert_eq!((run.code, run.error_kind()), (Some(1), Some("unreachable")), "{}", run.text);
-    assert!(run.account.requests > 6 && run.seconds < 60.0);
+    assert!(run.account.requests > 6);
     cell.end().await;
 }
 

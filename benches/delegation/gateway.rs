@@ -114,7 +114,7 @@ pub fn figures(world: &World, runs: usize) -> Vec<Figure> {
             std::thread::spawn(move || serve(stream));
         }
     });
-    let http = |path: &str| Upstream::Http { base_url: format!("http://127.0.0.1:{port}/{path}") };
+    let http = |path: &str| Upstream::Http { base_url: format!("http://127.0.0.1:{port}/{path}"), authorities: None };
     let direct = |path: &'static str| move || (TcpStream::connect(("127.0.0.1", port)).expect("upstream"), path);
 
     // First byte: one kept connection each, as Codex keeps its own.

@@ -105,6 +105,7 @@ fn code(check: &str, found: &Readiness) -> Code {
         "image" => Code::ImageMissing,
         "gateway" => Code::GatewayUnavailable,
         "credential" => Code::CodexAuthRequired,
+        "authorities" => Code::InvalidConfig,
         "git" => Code::GitUnavailable,
         _ => Code::SetupFailed,
     }

@@ -61,7 +61,7 @@ pub fn gateway(args: &[OsString]) -> u8 {
         _ => "",
     };
     let done = match part {
-        "run" => runtime().and_then(|runtime| runtime.block_on(crate::gateway::run())),
+        "run" => single_runtime().and_then(|runtime| runtime.block_on(crate::gateway::run())),
         "admin" => single_runtime().and_then(|runtime| runtime.block_on(crate::gateway::admin_relay())),
         _ => Err(Error::new(Code::InvalidArguments, "the gateway has the parts `run` and `admin`")
             .with_hint("the command line starts the gateway by itself; `anchorhold doctor` tells how it is")),

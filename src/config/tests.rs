@@ -62,7 +62,7 @@ fn an_upstream_is_https_or_on_loopback() {
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://[::1]:8080", "http://[::1]:8080"),
     ] {
-        assert_eq!(upstream(text).unwrap(), Upstream::Http { base_url: base.to_owned() }, "{text}");
+        assert_eq!(upstream(text).unwrap(), Upstream::Http { base_url: base.to_owned(), authorities: None }, "{text}");
     }
     for bad in [
         "",

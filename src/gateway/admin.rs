@@ -12,7 +12,7 @@ use super::registry::Registry;
 use super::secret::Secret;
 use super::store::JobRecord;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, MAX_LINE, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, MAX_AUTHORITIES, MAX_LINE, Upstream};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -133,11 +133,17 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
         return error("invalid", "max_running_jobs or instance is out of range");
     }
-    if let Upstream::Http { base_url } = &upstream {
+    if let Upstream::Http { base_url, authorities } = &upstream {
         // The host checked it already; a gateway does not take that on trust.
         let settings = crate::config::ModelSettings { upstream: base_url.clone(), ..Default::default() };
-        if settings.upstream().ok().as_ref() != Some(&upstream) {
+        let checked = settings.upstream().is_ok_and(|known| matches!(known, Upstream::Http { base_url: known, .. } if known == *base_url));
+        if !checked {
             return error("invalid", "base_url must be https://…, or http:// on loopback, without a trailing slash");
+        }
+        if let Some(pem) = authorities
+            && (pem.len() > MAX_AUTHORITIES || registry.client.check_authorities(pem).is_err())
+        {
+            return error("invalid", "the authorities (`[model] ca_file`) hold no certificate that can be used, or too many");
         }
     }
     if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {

@@ -46,7 +46,7 @@ pub async fn run() -> Result<()> {
     let _ = tracing_subscriber::fmt()
         .json()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("ANCHORHOLD_LOG").unwrap_or_else(|_| "anchorhold=info".into()))
+        .with_env_filter(log_filter(&std::env::var("ANCHORHOLD_LOG").unwrap_or_default()))
         .try_init();
     let places = Places {
         socket: std::env::var_os("ANCHORHOLD_GATEWAY_SOCKET").map_or_else(|| paths::SOCKET.into(), Into::into),
@@ -67,6 +67,25 @@ pub async fn run() -> Result<()> {
     stop.cancel();
     serving.await
 }
+
+/// What `ANCHORHOLD_LOG` asks for, of our own targets only: the HTTP and TLS libraries beneath would write requests, and the credential in their heads.
+fn log_filter(asked: &str) -> tracing_subscriber::EnvFilter {
+    let targets: tracing_subscriber::filter::Targets = asked.parse().unwrap_or_default();
+    let own = |target: &str| target == OWN_TARGET || target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.starts_with("::"));
+    let mut filter = tracing_subscriber::EnvFilter::new("off");
+    let level = targets.default_level().filter(|_| !asked.is_empty());
+    let directives = std::iter::once((OWN_TARGET, level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO)))
+        .chain(targets.iter().filter(|(target, _)| own(target)));
+    for (target, level) in directives {
+        if let Ok(directive) = format!("{target}={level}").parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    filter
+}
+
+/// What `tracing` calls this crate.
+const OWN_TARGET: &str = "anchorhold";
 
 fn admin_socket() -> std::path::PathBuf {
     std::env::var_os("ANCHORHOLD_GATEWAY_STATE")
@@ -108,5 +127,25 @@ fn copy(from: &mut dyn std::io::Read, to: &mut dyn std::io::Write) -> std::io::R
         };
         to.write_all(buffer.get(..read).unwrap_or_default())?;
         to.flush()?;
+    }
+}
+
+#[cfg(test)]
+mod log_tests {
+    use super::log_filter;
+
+    #[test]
+    fn no_other_crate_is_ever_logged() {
+        for (asked, expected) in [
+            ("", "anchorhold=info,off"),
+            ("trace", "anchorhold=trace,off"),
+            ("debug,hyper=trace,rustls=trace", "anchorhold=debug,off"),
+            ("hyper=trace", "anchorhold=info,off"),
+            ("anchorhold=warn,anchorhold_other=trace", "anchorhold=warn,off"),
+            ("anchorhold::gateway=debug,reqwest=trace", "anchorhold::gateway=debug,anchorhold=info,off"),
+            ("no such = filter", "anchorhold=info,off"),
+        ] {
+            assert_eq!(log_filter(asked).to_string(), expected, "{asked}");
+        }
     }
 }

@@ -24,7 +24,7 @@ use super::failure::{Failure, Said};
 use super::policy;
 use super::registry::{Denied, JobSession, Registry, Settlement, Terms};
 use super::sse::{Cut, End, Reader};
-use super::upstream::{Answer, TransportError};
+use super::upstream::{Address, Answer, TransportError};
 use crate::protocol::admin::Upstream;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
@@ -215,7 +215,10 @@ impl Relay {
         }
         let send = async {
             match &terms.upstream {
-                Upstream::Http { base_url } => self.registry.client.send(base_url, terms.credential.as_deref(), additional_tools, body).await,
+                Upstream::Http { base_url, authorities } => {
+                    let to = Address { base_url, authorities: authorities.as_deref() };
+                    self.registry.client.send(to, terms.credential.as_deref(), additional_tools, body).await
+                }
                 Upstream::Rehearsal => self.registry.rehearsal.answer(&session.job_id, &tree, body.len()).await,
             }
         };

@@ -172,10 +172,18 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The name under which an upstream's credential is kept; `None` for one that needs none.
+/// The name under which an upstream's credential is kept; `None` for one that needs none. The authorities are part of it: a credential goes only to
+/// whom the certificates vouch for that it was delivered with.
 pub fn upstream_name(upstream: &Upstream) -> Option<String> {
     match upstream {
-        Upstream::Http { base_url } => Some(hex(Sha256::digest(base_url.as_bytes()).get(..16).unwrap_or_default())),
+        Upstream::Http { base_url, authorities } => {
+            let mut digest = Sha256::new_with_prefix(base_url.as_bytes());
+            if let Some(pem) = authorities {
+                digest.update([0]);
+                digest.update(pem.as_bytes());
+            }
+            Some(hex(digest.finalize().get(..16).unwrap_or_default()))
+        }
         Upstream::Rehearsal => None,
     }
 }

@@ -292,7 +292,7 @@ impl Provider {
                 });
             }
         });
-        Self { upstream: Upstream::Http { base_url }, requests, _tasks: tasks }
+        Self { upstream: Upstream::Http { base_url, authorities: None }, requests, _tasks: tasks }
     }
 
     async fn asked(&mut self) -> Asked {

@@ -142,7 +142,7 @@ pub(super) fn credential(settings: &ModelSettings, upstream: &Upstream) -> Resul
 }
 
 fn credential_from(settings: &ModelSettings, upstream: &Upstream, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Zeroizing<String>>> {
-    let Upstream::Http { base_url } = upstream else { return Ok(None) };
+    let Upstream::Http { base_url, .. } = upstream else { return Ok(None) };
     let (place, key) = if settings.api_key_file.is_empty() {
         let name = &settings.api_key_env;
         (format!("the variable {name}"), Zeroizing::new(variable(name).unwrap_or_default()))

@@ -93,7 +93,7 @@ fn workspaces_lie_beneath_the_roots_also_through_links() {
 
 #[test]
 fn the_key_comes_from_the_file_or_the_variable_and_is_never_repeated() {
-    let http = Upstream::Http { base_url: "https://example.org/v1".into() };
+    let http = Upstream::Http { base_url: "https://example.org/v1".into(), authorities: None };
     let settings = ModelSettings::default();
     let with = |value: Option<&str>| credential_from(&settings, &http, |_| value.map(str::to_owned));
     assert_eq!(with(Some(" sk-1 \n")).unwrap().unwrap().as_str(), "sk-1");
@@ -104,7 +104,7 @@ fn the_key_comes_from_the_file_or_the_variable_and_is_never_repeated() {
         assert!(hint.contains("OPENAI_API_KEY"), "{hint}");
         assert!(!error.chain().contains("sk-1") && !hint.contains("sk-1"));
     }
-    let loopback = Upstream::Http { base_url: "http://127.0.0.1:11434/v1".into() };
+    let loopback = Upstream::Http { base_url: "http://127.0.0.1:11434/v1".into(), authorities: None };
     assert!(credential_from(&settings, &loopback, |_| None).unwrap().is_none());
     assert!(credential_from(&settings, &Upstream::Rehearsal, |_| Some("sk-1".into())).unwrap().is_none());
 

@@ -1,6 +1,6 @@
 //! What went wrong with a job, as an error with a code, a time to retry and a hint.
 
-use super::time::now_ms;
+use super::time::{now_ms, rfc3339};
 use super::{JobResult, JobState};
 use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
@@ -74,11 +74,15 @@ impl JobResult {
             Reason::Lost => Code::JobLost,
         };
         let detail = self.sealed.as_ref().map_or(self.status.detail.as_str(), |sealed| sealed.detail.as_str());
-        let mut error = Error::new(code, fragment(&crate::display::bounded(detail.as_bytes(), 500)))
+        let mut message = fragment(&crate::display::bounded(detail.as_bytes(), 500));
+        if let Some(provider) = self.provider_error.as_ref().filter(|provider| provider_code(provider) == Some(code)) {
+            message.push_str(&in_detail(provider));
+        }
+        let mut error = Error::new(code, message)
             .with_detail("reason", reason.as_str())
             .with_detail("state", self.status.state.as_str())
             .with_detail("partial_patch", self.patch.is_some())
-            .with_hint(hint(code, reason, self.patch.is_some()));
+            .with_hint(hint(code, reason, self.provider_error.as_ref(), self.patch.is_some()));
         if let Some(provider) = &self.provider_error {
             if let Ok(value) = serde_json::to_value(provider) {
                 error = error.with_detail("provider", value);
@@ -116,6 +120,16 @@ fn provider_code(error: &ProviderError) -> Option<Code> {
     }
 }
 
+/// What the gateway says of the provider's failure, and when a retry makes sense.
+fn in_detail(error: &ProviderError) -> String {
+    let when = match (error.resets_at.and_then(|at| u64::try_from(at).ok()), error.retry_after_seconds) {
+        (Some(at), _) => format!("; it says to try again at {}", rfc3339(at.saturating_mul(1000))),
+        (None, Some(seconds)) => format!("; it says to try again after {seconds} s"),
+        (None, None) => String::new(),
+    };
+    format!(": {}{when}", crate::display::bounded(error.message.as_bytes(), 300))
+}
+
 /// When the provider says that a retry makes sense; a reset time in the past means now.
 fn retry_after_ms(error: &ProviderError) -> Option<u64> {
     let from_reset = error.resets_at.map(|at| u64::try_from(at).unwrap_or(0).saturating_mul(1000).saturating_sub(now_ms()));
@@ -135,10 +149,13 @@ fn fragment(sentence: &str) -> String {
 }
 
 /// What to do about a bad end.
-fn hint(code: Code, reason: Reason, partial: bool) -> String {
+fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: bool) -> String {
     let advice = match (code, reason) {
         (Code::CodexAuthRequired, _) => "set a valid API key (`[model] api_key_env` or `api_key_file`) and start a new job",
         (Code::CodexRateLimited, _) => "wait until the provider's limit resets, then start a new job",
+        (Code::ProviderUnreachable, _) if provider.is_some_and(|error| error.message.contains("certificate")) => {
+            "check the provider's certificate, or name the authority that signed it with `[model] ca_file`, then start a new job"
+        }
         (Code::ProviderUnreachable, _) => "check `[model] upstream` and the gateway's network with `anchorhold doctor`, then start a new job",
         (Code::InvalidModel, _) => "name a model that the provider serves, and start a new job",
         (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",

@@ -21,7 +21,7 @@ pub const LABEL_CODEX: &str = "anchorhold.codex";
 /// One thing that must be in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// A stable word: `engine`, `image`, `gateway`, `credential`, `git`.
+    /// A stable word: `engine`, `image`, `gateway`, `credential`, `git`; `authorities` where `[model] ca_file` is of no use.
     pub name: &'static str,
     /// Whether it is.
     pub ok: bool,
@@ -120,6 +120,7 @@ impl Jobs {
         let EngineSide { mut checks, engine, image, gateway } = engine_side;
         let credential = find_credential(settings);
         checks.push(check_credential(&credential));
+        checks.extend(check_authorities(settings).await);
         checks.push(check_git().await);
         Readiness { checks, engine, image, gateway, credential }
     }
@@ -249,6 +250,16 @@ fn check_credential(credential: &Credential) -> Check {
     }
 }
 
+/// Said only where the settings name a file that is of no use.
+async fn check_authorities(settings: &Settings) -> Option<Check> {
+    let model = settings.model.clone();
+    let read = tokio::task::spawn_blocking(move || super::authorities::with_authorities(&model, model.upstream()?)).await;
+    match read {
+        Ok(Err(error)) if error.details.get("field") == Some(&"model.ca_file".into()) => Some(failed("authorities", &error)),
+        _ => None,
+    }
+}
+
 async fn check_git() -> Check {
     let version = tokio::task::spawn_blocking(|| crate::process::command("git", Path::new("/")).arg("--version").output()).await;
     match version {
@@ -302,5 +313,11 @@ mod tests {
         let names: Vec<_> = readiness.checks.iter().map(|check| (check.name, check.ok)).collect();
         assert_eq!(names, [("engine", false), ("credential", true), ("git", true)]);
         assert_eq!(readiness.gateway, GatewayState::Unknown);
+        let jobs = Jobs::new(settings(&[
+            ("ANCHORHOLD_ENGINE_HOST", "unix:///nonexistent/engine.sock"),
+            ("ANCHORHOLD_MODEL_CA_FILE", "/nonexistent/ca.pem"),
+        ]));
+        let bad = jobs.readiness().await.checks.into_iter().find(|check| check.name == "authorities").unwrap();
+        assert!(!bad.ok && bad.detail.contains("/nonexistent/ca.pem") && bad.hint.is_some(), "{bad:?}");
     }
 }

@@ -12,7 +12,7 @@ use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, bury, check, gateway, spec};
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName};
@@ -38,6 +38,7 @@ const MAX_SUBJECT: usize = 200;
 struct Local {
     workspace: PathBuf,
     inherited: Inherited,
+    upstream: Upstream,
     credential: Option<zeroize::Zeroizing<String>>,
 }
 
@@ -78,11 +79,11 @@ impl Keyed {
 /// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
 pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
     let began = std::time::Instant::now();
-    let upstream = check::arguments(&core.settings, &request)?;
+    let named = check::arguments(&core.settings, &request)?;
     let local = {
         let (settings, asked) = (core.settings.clone(), request.workspace_root.clone());
-        let (upstream, isolation) = (upstream.clone(), request.isolation);
-        blocking(&core, move || find_local(&settings, &asked, &upstream, isolation)).await?
+        let isolation = request.isolation;
+        blocking(&core, move || find_local(&settings, &asked, named, isolation)).await?
     };
     let keyed = Keyed::new(&request, JobKind::Delegate, &local.workspace);
     let model = choose_model(&core.settings, &request, &local.inherited);
@@ -99,7 +100,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     }
     let (plan, remote) = (plan?, remote?);
 
-    let draft = Draft { core: &core, request, upstream, local, plan, remote, model, keyed };
+    let draft = Draft { core: &core, request, local, plan, remote, model, keyed };
     let (parcel, facts, replay) = draft.create().await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
     let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
@@ -119,14 +120,15 @@ async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce() -> Result<
     core.tasks.spawn_blocking(work).await.map_err(|e| Error::internal("run a blocking step").with_source(e))?
 }
 
-fn find_local(settings: &Settings, asked: &Path, upstream: &Upstream, isolation: Isolation) -> Result<Local> {
+fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: Isolation) -> Result<Local> {
     let workspace = check::workspace(&settings.roots, asked)?;
-    let credential = check::credential(&settings.model, upstream)?;
+    let upstream = authorities::with_authorities(&settings.model, upstream)?;
+    let credential = check::credential(&settings.model, &upstream)?;
     let inherited = match (isolation, crate::codex::settings::home()) {
         (Isolation::Inherit | Isolation::IgnoreRules, Some(home)) => crate::codex::settings::inherited(&home),
         _ => Inherited::default(),
     };
-    Ok(Local { workspace, inherited, credential })
+    Ok(Local { workspace, upstream, inherited, credential })
 }
 
 /// The caller's model, else the settings', else the user's Codex configuration's, else Codex's own.
@@ -182,7 +184,6 @@ async fn replay(core: &Core, found: Found, keyed: &Keyed) -> Result<StartedJob> 
 struct Draft<'a> {
     core: &'a Arc<Core>,
     request: DelegateRequest,
-    upstream: Upstream,
     local: Local,
     plan: Plan,
     remote: Remote,
@@ -193,7 +194,7 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, request, upstream, local, plan, remote, model, keyed } = self;
+        let Self { core, request, local, plan, remote, model, keyed } = self;
         let settings = &core.settings;
         let id = JobId::random();
         let created_ms = now_ms();

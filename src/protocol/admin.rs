@@ -14,6 +14,9 @@ pub enum Upstream {
     Http {
         /// `https://…`, or `http://` on loopback only.
         base_url: String,
+        /// Certificates (PEM) of the authorities to trust for it, in place of those that the image knows; at most [`MAX_AUTHORITIES`] bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        authorities: Option<String>,
     },
     /// The built-in scripted model.
     Rehearsal,
@@ -130,6 +133,9 @@ pub enum AdminResponse {
         message: String,
     },
 }
+
+/// Most bytes of an upstream's authorities, as PEM.
+pub const MAX_AUTHORITIES: usize = 64 << 10;
 
 /// Longest line in either direction.
 pub const MAX_LINE: usize = 1 << 20;

@@ -7,3 +7,4 @@ mod endings;
 mod patch;
 mod refusals;
 mod repository;
+mod upstream;

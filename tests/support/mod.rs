@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, its helpers too")]
 
 pub mod environment;
+pub mod provider;
 pub mod python;
 pub mod rehearsal;
 mod repo;

@@ -280,7 +280,7 @@ async fn failures_of_the_provider_are_told_in_our_words() {
     assert!(!reply(&mut stream).await.whole);
     assert_eq!(gateway.account(1).await.last_error.unwrap().kind, "cut");
     // Nobody listens.
-    gateway.admit(1, &Upstream::Http { base_url: "http://127.0.0.1:1".to_owned() }, |_| {}).await;
+    gateway.admit(1, &Upstream::Http { base_url: "http://127.0.0.1:1".to_owned(), authorities: None }, |_| {}).await;
     let unreachable = gateway.post(1, &question()).await;
     assert_eq!(unreachable.status, 503);
     assert_eq!(gateway.account(1).await.last_error.unwrap().kind, "unreachable");
