@@ -486,13 +486,7 @@ impl Cell {
     fn start_codex(self: &Arc<Self>, running: &mut Running) -> Result<Pid> {
         let failed = |e: std::io::Error| Error::internal("start Codex").with_source(e);
         let line = command::command_line(&self.request.codex)?;
-        let args = launch::arguments(
-            self.request.agent_uid,
-            self.request.disk_bytes,
-            self.request.subdirectory.as_ref(),
-            &line.program,
-            &line.args,
-        );
+        let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
         command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());

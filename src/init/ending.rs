@@ -120,8 +120,13 @@ mod tests {
             let mut events = Events { actions, ..Events::default() };
             events.report.turn_completed = completed;
             events.report.code_mode_host_failed = host_failed;
-            let error =
-                kind.map(|kind| ProviderError { kind: kind.into(), message: String::new(), status: None, retry_after_seconds: None, resets_at: None });
+            let error = kind.map(|kind| ProviderError {
+                kind: kind.into(),
+                message: String::new(),
+                status: None,
+                retry_after_seconds: None,
+                resets_at: None,
+            });
             let ending = conclude(&Evidence {
                 ended: Ended { exit_code, signal },
                 events: &events,

@@ -2,6 +2,9 @@
 //!
 //! It runs as root with the right to read everything and to write only what root owns, so nothing in the workspace can be changed by it. No link is
 //! followed. The walk goes in order of path bytes, so that it merges with the manifest and with the stat table without holding either.
+//!
+//! What is new and excluded by the base's own ignore rules ([`super::rules`]) is left out and reported, directories as a whole. What was delivered is
+//! compared whatever the rules say.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,12 +17,13 @@ use sha2::Digest as _;
 
 use super::pack::Hasher;
 use super::part::Places;
+use super::rules::{self, Rules};
 use super::state::{Stamp, TableReader};
 use super::unpack::FrameReader;
 use crate::protocol::changes::{ChangesCaps, Writer};
 use crate::protocol::manifest::{Entry, Header, ManifestCaps, Mode, ObjectFormat, hex};
 use crate::protocol::repo_path::{RepoPath, RepoPathError, is_dot_git};
-use crate::protocol::result::{Seal, refused};
+use crate::protocol::result::{Seal, encoded_path, refused};
 
 /// Bounds of the walk. What goes beyond is reported, and the seal is not called complete where something was not looked at.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +36,15 @@ pub struct Caps {
     pub entries: u64,
     /// Refused paths that are listed.
     pub listed: usize,
+    /// Ignored paths that are listed.
+    pub ignored: usize,
+    /// Of the base's ignore rules.
+    pub rules: rules::Caps,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { changes: ChangesCaps::default(), names: 1_000_000, entries: 5_000_000, listed: 200 }
+        Self { changes: ChangesCaps::default(), names: 1_000_000, entries: 5_000_000, listed: 200, ignored: 100, rules: rules::Caps::default() }
     }
 }
 
@@ -46,11 +54,15 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     let mut manifest = BufReader::with_capacity(1 << 16, File::open(&places.manifest)?);
     let header = Header::read(&mut manifest, ManifestCaps::default())?;
     let table = TableReader::new(BufReader::with_capacity(1 << 16, File::open(&places.table)?))?;
-    let out = Digesting { out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?), digest: sha2::Sha256::new() };
+    let out = Digesting {
+        out: io::BufWriter::with_capacity(1 << 16, File::create(places.out.join(crate::protocol::paths::out::CHANGES))?),
+        digest: sha2::Sha256::new(),
+    };
     let format = header.format;
     let mut sealer = Sealer {
         base: Base { header, manifest, table, next: None },
-        frames: Frames { dir: &places.frames, open: None },
+        frames: Frames::new(&places.frames),
+        rules: Rules::new(places, caps.rules),
         format,
         writer: Writer::new(out)?,
         caps,
@@ -62,7 +74,8 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     sealer.base.advance()?;
     sealer.walk(&places.workspace)?;
     sealer.deleted_before(None)?;
-    let Sealer { writer, mut seal, .. } = sealer;
+    let Sealer { writer, mut seal, rules, .. } = sealer;
+    seal.rules_stopped = rules.stopped().map(str::to_owned);
     let (out, records) = writer.finish()?;
     out.out.into_inner().map_err(io::IntoInnerError::into_error)?;
     seal.changed = records;
@@ -107,13 +120,18 @@ impl Base {
 }
 
 /// Base bytes out of the frames. Changes come in path order, and so do frames: mostly the frame at hand goes on.
-struct Frames<'a> {
+pub(super) struct Frames<'a> {
     dir: &'a Path,
     open: Option<(u32, FrameReader<File>)>,
 }
 
-impl Frames<'_> {
-    fn at(&mut self, entry: &Entry) -> io::Result<&mut FrameReader<File>> {
+impl<'a> Frames<'a> {
+    pub(super) fn new(dir: &'a Path) -> Self {
+        Self { dir, open: None }
+    }
+
+    /// Ready to read an entry's bytes.
+    pub(super) fn at(&mut self, entry: &Entry) -> io::Result<&mut FrameReader<File>> {
         if !self.open.as_ref().is_some_and(|(number, reader)| *number == entry.frame && reader.position() <= entry.offset) {
             let file = File::open(self.dir.join(format!("{:05}.zst", entry.frame)))?;
             self.open = Some((entry.frame, FrameReader::new(file)?));
@@ -131,11 +149,14 @@ struct Level {
     fd: OwnedFd,
     names: Names,
     path_len: usize,
+    /// Excluded by the base's rules, but something in it was delivered.
+    ignored: bool,
 }
 
 struct Sealer<'a> {
     base: Base,
     frames: Frames<'a>,
+    rules: Rules<'a>,
     format: ObjectFormat,
     writer: Writer<Digesting<io::BufWriter<File>>>,
     caps: &'a Caps,
@@ -160,6 +181,14 @@ impl Sealer<'_> {
         }
     }
 
+    /// New, and excluded by the base's own rules.
+    fn ignore(&mut self, path: &[u8]) {
+        self.seal.ignored_count += 1;
+        if self.seal.ignored.len() < self.caps.ignored {
+            self.seal.ignored.push(encoded_path(path));
+        }
+    }
+
     /// A directory about whose content nothing can be said.
     fn leave_unread(&mut self, path: &[u8], why: &str) {
         self.refuse(path, why);
@@ -176,7 +205,7 @@ impl Sealer<'_> {
             return Ok(());
         };
         let mut path: Vec<u8> = Vec::new();
-        let mut levels = vec![Level { fd: root, names, path_len: 0 }];
+        let mut levels = vec![Level { fd: root, names, path_len: 0, ignored: false }];
         let mut walked = 0u64;
         while let Some(level) = levels.last_mut() {
             let Some((name, kind)) = level.names.next() else {
@@ -201,7 +230,7 @@ impl Sealer<'_> {
                 continue;
             }
             if kind != FileType::Directory {
-                self.entry(&level.fd, &name, &path)?;
+                self.entry(&level.fd, &name, &path, level.ignored)?;
                 continue;
             }
             match RepoPath::parse(&path) {
@@ -215,12 +244,23 @@ impl Sealer<'_> {
                     continue;
                 }
             }
+            path.push(b'/');
+            // Nothing before the directory's content can come any more.
+            self.deleted_before(Some(&path))?;
+            let delivered = self.base.next.as_ref().is_some_and(|(entry, _)| entry.path.as_bytes().starts_with(&path));
+            let submodule = self.inside_submodule(&path);
+            path.pop();
+            let ignored = !submodule && (level.ignored || self.rules.exclude(&path, true));
+            if ignored && !delivered {
+                self.ignore(&[&path, b"/".as_slice()].concat());
+                continue;
+            }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = openat(&level.fd, &*name, flags, FileMode::empty()).map_err(io::Error::from);
             match opened.and_then(|fd| self.names(&fd).map(|names| (fd, names))) {
                 Ok((fd, Some(names))) => {
                     path.push(b'/');
-                    levels.push(Level { fd, names, path_len: path.len() });
+                    levels.push(Level { fd, names, path_len: path.len(), ignored });
                 }
                 Ok((_, None)) => self.leave_unread(&path, "too_many"),
                 Err(_) => self.leave_unread(&path, "unreadable"),
@@ -267,8 +307,8 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    /// Something that is no directory.
-    fn entry(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> io::Result<()> {
+    /// Something that is no directory. `ignored`: its directory is.
+    fn entry(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], ignored: bool) -> io::Result<()> {
         let Ok(repo_path) = RepoPath::parse(path) else {
             self.refuse(path, "path_too_long");
             return Ok(());
@@ -278,6 +318,11 @@ impl Sealer<'_> {
             Some((entry, _)) if entry.path.as_bytes() == path => self.base.advance()?,
             _ => None,
         };
+        let submodule = known.as_ref().is_some_and(|(entry, _)| entry.mode == Mode::Submodule) || self.inside_submodule(path);
+        if known.is_none() && !submodule && (ignored || self.rules.exclude(path, false)) {
+            self.ignore(path);
+            return Ok(());
+        }
         let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
             self.refuse(path, "unreadable");
             return Ok(());
@@ -289,8 +334,7 @@ impl Sealer<'_> {
             return Ok(());
         }
         self.seal.files += 1;
-        let submodule = known.as_ref().is_some_and(|(entry, _)| entry.mode == Mode::Submodule);
-        if submodule || self.inside_submodule(path) {
+        if submodule {
             self.refuse(path, "inside_submodule");
             return Ok(());
         }

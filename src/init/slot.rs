@@ -80,9 +80,8 @@ pub async fn hold(socket: &Path, mut preamble: Preamble, patience: Patience, eve
             Closed::Done => return,
             Closed::Refused => {
                 let since = *refused_since.get_or_insert(now);
-                (now.duration_since(since) >= patience.refused).then(|| {
-                    Ending::new(Reason::Failed, "The gateway does not admit this job.").with_code(Code::GatewayUnavailable)
-                })
+                (now.duration_since(since) >= patience.refused)
+                    .then(|| Ending::new(Reason::Failed, "The gateway does not admit this job.").with_code(Code::GatewayUnavailable))
             }
             Closed::Broken => {
                 let since = *broken_since.get_or_insert(now);

@@ -158,8 +158,7 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
     let plain: u64 = manifest.frames.iter().map(|frame| frame.plain).sum();
     let inline = git.as_ref().map(|(dir, _)| dir).filter(|_| plain <= INLINE_BLOBS);
     let groups = group_frames(manifest, options.workers.max(1))?;
-    let shared =
-        Shared { manifest, frames, files: Some(workspace), git: inline, next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
+    let shared = Shared { manifest, frames, files: Some(workspace), git: inline, next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
     let mut stamps = vec![Stamp::default(); manifest.entries.len()];
     let trees = std::thread::scope(|scope| -> io::Result<_> {
         let mut workers = Vec::new();
@@ -324,13 +323,7 @@ fn at_path(e: &io::Error, entry: &Entry) -> io::Error {
 }
 
 /// Symlinks and empty directories, after every file: their bytes are few, so they are read again from their frames.
-fn links_and_submodules(
-    workspace: &OwnedFd,
-    manifest: &Manifest,
-    frames: &[File],
-    git: Option<&GitDir>,
-    stamps: &mut [Stamp],
-) -> io::Result<()> {
+fn links_and_submodules(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], git: Option<&GitDir>, stamps: &mut [Stamp]) -> io::Result<()> {
     let mut directories = Directories::new(workspace.try_clone()?);
     // Submodules first: `enter` would otherwise meet links.
     for (at, entry) in manifest.entries.iter().enumerate().filter(|(_, entry)| entry.mode == Mode::Submodule) {
@@ -339,8 +332,7 @@ fn links_and_submodules(
             *slot = Stamp::new(&rustix::fs::fstat(made)?);
         }
     }
-    let mut links: Vec<usize> =
-        manifest.entries.iter().enumerate().filter(|(_, entry)| entry.mode == Mode::Symlink).map(|(at, _)| at).collect();
+    let mut links: Vec<usize> = manifest.entries.iter().enumerate().filter(|(_, entry)| entry.mode == Mode::Symlink).map(|(at, _)| at).collect();
     links.sort_by_key(|at| manifest.entries.get(*at).map(|entry| (entry.frame, entry.offset)));
     let mut targets = Vec::with_capacity(links.len());
     let mut open: Option<(u32, FrameReader<FromStart<'_>>)> = None;

@@ -84,7 +84,6 @@ pub async fn watch(cell: &Cell) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

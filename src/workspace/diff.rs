@@ -212,7 +212,12 @@ mod tests {
 
     #[test]
     fn what_git_does_not_write_is_refused() {
-        for patch in [&b"x\n"[..], b"diff --git a b\n--- a\n", b"diff --git a b\n--- a\n+++ b\n@@ -1 +1 @@\n-x\n", b"diff --git a b\nGIT binary patch\nliteral 1\n"] {
+        for patch in [
+            &b"x\n"[..],
+            b"diff --git a b\n--- a\n",
+            b"diff --git a b\n--- a\n+++ b\n@@ -1 +1 @@\n-x\n",
+            b"diff --git a b\nGIT binary patch\nliteral 1\n",
+        ] {
             assert_eq!(parts(patch, &[record(b'M')], &mut |_, _| {}), None);
         }
         assert_eq!(parts(b"diff --git a b\ndiff --git a b\n", &[record(b'M')], &mut |_, _| {}), None);

@@ -90,12 +90,14 @@ pub fn pack(plan: Plan, sink: &mut dyn FnMut(u32, Vec<u8>) -> io::Result<()>) ->
         outcome
     });
     outcome?;
-    manifest.entries.extend(
-        plan.entries
-            .iter()
-            .filter(|e| e.mode == Mode::Submodule)
-            .map(|e| Entry { path: e.path.clone(), mode: Mode::Submodule, id: e.id, size: 0, frame: 0, offset: 0 }),
-    );
+    manifest.entries.extend(plan.entries.iter().filter(|e| e.mode == Mode::Submodule).map(|e| Entry {
+        path: e.path.clone(),
+        mode: Mode::Submodule,
+        id: e.id,
+        size: 0,
+        frame: 0,
+        offset: 0,
+    }));
     manifest.entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut document = Vec::with_capacity(manifest.entries.len().saturating_mul(128));
     manifest.write(&mut document).map_err(|e| Error::internal("write the manifest").with_source(e))?;
@@ -203,7 +205,8 @@ enum Got {
 
 impl Packer<'_> {
     fn frame(&mut self, planned: &[Planned]) -> Result<Ready> {
-        let mut ready = Ready { zstd: Vec::new(), plain: 0, entries: Vec::with_capacity(planned.len()), left_out: Vec::new(), lfs_pointers: Vec::new() };
+        let mut ready =
+            Ready { zstd: Vec::new(), plain: 0, entries: Vec::with_capacity(planned.len()), left_out: Vec::new(), lfs_pointers: Vec::new() };
         if let [entry] = planned
             && entry.size > 2 * FRAME_BYTES
         {

@@ -62,8 +62,11 @@ pub fn find(start: &Path) -> Result<Repository> {
             return open(dir, &git_dir);
         }
         if is_git_dir(dir) {
-            return Err(Error::new(Code::WorktreeError, "read the repository: it is bare (or the workspace root lies in a git directory), there is no working tree")
-                .with_hint("make a working tree with `git worktree add` and pass its path"));
+            return Err(Error::new(
+                Code::WorktreeError,
+                "read the repository: it is bare (or the workspace root lies in a git directory), there is no working tree",
+            )
+            .with_hint("make a working tree with `git worktree add` and pass its path"));
         }
         at = dir.parent();
     }
@@ -94,7 +97,8 @@ fn open(top: &Path, git_dir: &Path) -> Result<Repository> {
 
 /// `gitdir: <path>`, relative to the directory of the file.
 fn follow_pointer(file: &Path, dir: &Path) -> Result<PathBuf> {
-    let broken = || Error::new(Code::WorktreeError, "read the repository: its .git file has no gitdir line").with_hint("`git worktree repair` may mend it");
+    let broken =
+        || Error::new(Code::WorktreeError, "read the repository: its .git file has no gitdir line").with_hint("`git worktree repair` may mend it");
     let text = read_small(file, MAX_POINTER).map_err(|e| broken().with_source(e))?;
     let target = text.strip_prefix(b"gitdir:").ok_or_else(broken)?.trim_ascii();
     Ok(dir.join(std::ffi::OsStr::from_bytes(target)))
@@ -140,9 +144,8 @@ fn check_owner(repository: &Repository) -> Result<()> {
     if me == 0 {
         mine.extend(std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok()));
     }
-    let foreign = [&repository.top, &repository.git_dir, &repository.common_dir]
-        .into_iter()
-        .any(|path| owner(path).map_or(true, |uid| !mine.contains(&uid)));
+    let foreign =
+        [&repository.top, &repository.git_dir, &repository.common_dir].into_iter().any(|path| owner(path).map_or(true, |uid| !mine.contains(&uid)));
     if !foreign || is_listed(&repository.top, &safe_directories()) {
         return Ok(());
     }

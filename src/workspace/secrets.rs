@@ -113,7 +113,8 @@ fn has_userinfo(line: &[u8]) -> bool {
     }
 }
 
-const LABELS: &[&[u8]] = &[b"password", b"passwd", b"secret", b"api_key", b"apikey", b"api-key", b"access_key", b"private_key", b"auth_token", b"access_token"];
+const LABELS: &[&[u8]] =
+    &[b"password", b"passwd", b"secret", b"api_key", b"apikey", b"api-key", b"access_key", b"private_key", b"auth_token", b"access_token"];
 
 /// `password = "…"`: a label, a sign, a quoted value of at least eight bytes without blanks or placeholders.
 fn has_labelled_value(line: &[u8]) -> bool {

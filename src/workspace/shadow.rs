@@ -74,11 +74,14 @@ pub fn bare(facts: &Facts) -> Result<tempfile::TempDir> {
 }
 
 fn temporary(e: std::io::Error) -> Error {
-    Error::new(Code::SetupFailed, "make a temporary git directory").with_hint("see that TMPDIR names a writable directory with free space").with_source(e)
+    Error::new(Code::SetupFailed, "make a temporary git directory")
+        .with_hint("see that TMPDIR names a writable directory with free space")
+        .with_source(e)
 }
 
 fn write_config(at: &Path, facts: &Facts) -> std::io::Result<()> {
-    let mut text = format!("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfileMode = {}\n{}[extensions]\n", facts.file_mode, facts.stat_lines);
+    let mut text =
+        format!("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfileMode = {}\n{}[extensions]\n", facts.file_mode, facts.stat_lines);
     if facts.format == ObjectFormat::Sha256 {
         text.push_str("\tobjectformat = sha256\n");
     }
@@ -137,7 +140,8 @@ impl Shadow {
 /// Reads the few values through git's own parser, without includes and never as configuration in force.
 fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
     let unsupported = |why: String| {
-        Error::new(Code::WorktreeError, format!("read the repository: {why}")).with_hint("convert the repository, or delegate from a plain clone of it")
+        Error::new(Code::WorktreeError, format!("read the repository: {why}"))
+            .with_hint("convert the repository, or delegate from a plain clone of it")
     };
     let config = repository.common_dir.join("config");
     let text = match read_small(&config, MAX_CONFIG) {
@@ -165,7 +169,9 @@ fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
             "core.bare" if !no && repository.git_dir == repository.common_dir => {
                 return Err(unsupported("it is bare, there is no working tree".to_owned()));
             }
-            "core.repositoryformatversion" if !matches!(value.as_str(), "0" | "1") => return Err(unsupported("its format version is unknown".to_owned())),
+            "core.repositoryformatversion" if !matches!(value.as_str(), "0" | "1") => {
+                return Err(unsupported("its format version is unknown".to_owned()));
+            }
             "extensions.objectformat" => {
                 facts.format = match value.as_str() {
                     "sha1" => ObjectFormat::Sha1,

@@ -69,7 +69,11 @@ pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
         let commit = scope.spawn(|| shadow.head_commit());
         let entries = survey(&shadow, &root, caps, &mut summary);
         let lost = || Err(Error::internal("a thread that reads the repository ended early"));
-        (entries, commit.join().unwrap_or_else(|_| lost()), dirty.join().unwrap_or_else(|_| Err(Error::internal("the comparison with HEAD ended early"))))
+        (
+            entries,
+            commit.join().unwrap_or_else(|_| lost()),
+            dirty.join().unwrap_or_else(|_| Err(Error::internal("the comparison with HEAD ended early"))),
+        )
     });
     let (entries, commit) = (entries?, commit?);
     summary.dirty = dirty?;
@@ -213,7 +217,9 @@ fn survey(shadow: &Shadow, root: &Root, caps: &WorkspaceSettings, summary: &mut 
             Found::Send { device, inode, single: true, .. } if !inodes.insert((device, inode)) => summary.leave_out(listed.path, "case_collision"),
             Found::Send { size, .. } => {
                 if size > caps.max_file.0 {
-                    return Err(too_large("the size of a file", "max_file", caps.max_file.0, size).with_detail("path", crate::display::line(listed.path)));
+                    return Err(
+                        too_large("the size of a file", "max_file", caps.max_file.0, size).with_detail("path", crate::display::line(listed.path))
+                    );
                 }
                 summary.files += 1;
                 summary.bytes = summary.bytes.saturating_add(size);

@@ -410,8 +410,12 @@ mod tests {
         std::fs::write(at("zz/mine"), "m").unwrap();
         let side = |text: &str| Some(Side { mode: Mode::File, bytes: text.as_bytes().to_vec() });
         let change = |path: &str, base, new| Change { path: RepoPath::parse(path.as_bytes()).unwrap(), base, new };
-        let changes =
-            [change("edit", side("old"), side("new")), change("gone/only", side("x"), None), change("made/here", None, side("h")), change("zz", None, side("z"))];
+        let changes = [
+            change("edit", side("old"), side("new")),
+            change("gone/only", side("x"), None),
+            change("made/here", None, side("h")),
+            change("zz", None, side("z")),
+        ];
         let error = write_all(&Root::open(dir.path()).unwrap(), &changes).unwrap_err();
         assert!(error.hint.unwrap().contains("put back"));
         assert_eq!(std::fs::read(at("edit")).unwrap(), b"old");

@@ -3,13 +3,16 @@
 use super::snapshot::fifo;
 use super::*;
 use crate::error::Code;
-use crate::workspace::{apply, applies, plan};
+use crate::workspace::{applies, apply, plan};
 
 /// A script that leaves a marker when it runs.
 fn trap(repo: &Repo, name: &str) -> String {
     let script = repo.base().join(format!("trap-{name}"));
     let marker = repo.base().join("markers").join(name);
-    write_file(&script, format!("#!/bin/sh\nmkdir -p '{}'\ntouch '{}'\ncat 2>/dev/null\n", marker.parent().unwrap().display(), marker.display()).as_bytes());
+    write_file(
+        &script,
+        format!("#!/bin/sh\nmkdir -p '{}'\ntouch '{}'\ncat 2>/dev/null\n", marker.parent().unwrap().display(), marker.display()).as_bytes(),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     script.display().to_string()
 }

@@ -83,10 +83,7 @@ fn renames_with_and_without_edit() {
 fn mode_only() {
     let collected = check(&tree([(b"a", file("x\n")), (b"b", exec("y\n"))]), &tree([(b"a", exec("x\n")), (b"b", file("y\n"))]));
     let shown: Vec<_> = collected.files.iter().map(|f| (f.status, f.old_mode.as_deref(), f.new_mode.as_deref())).collect();
-    assert_eq!(
-        shown,
-        [(ChangeStatus::ModeChanged, Some("100644"), Some("100755")), (ChangeStatus::ModeChanged, Some("100755"), Some("100644"))]
-    );
+    assert_eq!(shown, [(ChangeStatus::ModeChanged, Some("100644"), Some("100755")), (ChangeStatus::ModeChanged, Some("100755"), Some("100644"))]);
     assert_eq!(collected.risk.executables.len(), 1);
 }
 
@@ -130,8 +127,24 @@ fn file_directory_and_symlink_take_each_others_place() {
 fn names_of_every_kind() {
     let long = [b"d/".as_slice(), &[b'n'; 255]].concat();
     let names: [&[u8]; 18] = [
-        b"new\nline", b"tab\there", b"quo\"te", b"back\\slash", b"-rf", b"--", b" lead", b"trail ", b"\xff\xfe", b"caf\xe9", "caf\u{e9}".as_bytes(),
-        b"cr\r", "rtl\u{202e}".as_bytes(), b"a -> b", b"x\ty/\"q\"", b"diff --git a", b"..dots", &long,
+        b"new\nline",
+        b"tab\there",
+        b"quo\"te",
+        b"back\\slash",
+        b"-rf",
+        b"--",
+        b" lead",
+        b"trail ",
+        b"\xff\xfe",
+        b"caf\xe9",
+        "caf\u{e9}".as_bytes(),
+        b"cr\r",
+        "rtl\u{202e}".as_bytes(),
+        b"a -> b",
+        b"x\ty/\"q\"",
+        b"diff --git a",
+        b"..dots",
+        &long,
     ];
     let of = |content: &str| names.iter().map(|name| (name.to_vec(), file(content))).collect::<Tree>();
     let (empty, old, new) = (Tree::new(), of("1\n"), of("1\n2\n"));
@@ -146,7 +159,8 @@ fn names_of_every_kind() {
 #[test]
 fn a_path_as_deep_as_it_gets() {
     let deep = [b"d/".repeat(2046).as_slice(), b"f"].concat();
-    let collected = crate::workspace::collect(&manifest(&Tree::new(), ObjectFormat::Sha1), &changes(&Tree::new(), &tree([(&deep, file("x"))]))).unwrap();
+    let collected =
+        crate::workspace::collect(&manifest(&Tree::new(), ObjectFormat::Sha1), &changes(&Tree::new(), &tree([(&deep, file("x"))]))).unwrap();
     assert_eq!(collected.files.len(), 1);
 }
 

@@ -7,7 +7,21 @@ use super::*;
 /// Few components, so that files, directories and links meet at the same names.
 fn component() -> impl Strategy<Value = &'static [u8]> {
     proptest::sample::select(vec![
-        &b"a"[..], b"b", b"c.txt", b"d-e", b".x", b"n\nl", b"\"q\"", b"\xff", "\u{e9}".as_bytes(), b" s ", b"-r", b"t\tt", b"\\", b"a.", b"a-",
+        &b"a"[..],
+        b"b",
+        b"c.txt",
+        b"d-e",
+        b".x",
+        b"n\nl",
+        b"\"q\"",
+        b"\xff",
+        "\u{e9}".as_bytes(),
+        b" s ",
+        b"-r",
+        b"t\tt",
+        b"\\",
+        b"a.",
+        b"a-",
     ])
 }
 
@@ -141,7 +155,12 @@ fn pair() -> impl Strategy<Value = (Tree, Tree)> {
 fn the_patch_gives_the_new_tree() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let checkouts = [Checkout::new(ObjectFormat::Sha1), Checkout::new(ObjectFormat::Sha256)];
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    });
     let outcome = runner.run(&pair(), |(base, new)| {
         check_in(&checkouts[usize::from(base.len() % 4 == 3)], &base, &new);
         Ok(())
