@@ -45,7 +45,7 @@ impl Rule {
         let mut regex = String::with_capacity(text.len() * 2 + 24);
         // Without a slash it is matched against the last component alone.
         regex.push_str(if anchored { r"\A" } else { r"\A(?:.*/)?" });
-        translate(text, &mut regex)?;
+        translate(text, anchored, &mut regex)?;
         regex.push_str(r"\z");
         Some(Self { negative, directories_only, regex })
     }
@@ -79,8 +79,10 @@ fn literal(byte: u8, out: &mut String) {
     }
 }
 
-/// Appends what `wildmatch` with `WM_PATHNAME` matches; `None` where that is nothing.
-fn translate(pattern: &[u8], out: &mut String) -> Option<()> {
+/// Appends what `wildmatch` with `WM_PATHNAME` matches; `None` where that is nothing. Only in an `anchored` pattern does anything match a slash.
+fn translate(pattern: &[u8], anchored: bool, out: &mut String) -> Option<()> {
+    // git compares what stands before the first special character by itself, so that `**` right after it counts as if at the start.
+    let plain = pattern.iter().position(|b| matches!(b, b'*' | b'?' | b'[' | b'\\')).unwrap_or(pattern.len());
     let mut at = 0;
     while let Some(byte) = pattern.get(at) {
         let begin = at;
@@ -91,7 +93,7 @@ fn translate(pattern: &[u8], out: &mut String) -> Option<()> {
                 while pattern.get(at) == Some(&b'*') {
                     at += 1;
                 }
-                let whole = at - begin > 1 && (begin == 0 || pattern.get(begin - 1) == Some(&b'/'));
+                let whole = anchored && at - begin > 1 && (begin == plain || pattern.get(begin - 1) == Some(&b'/'));
                 match pattern.get(at..).unwrap_or_default() {
                     [b'/', ..] if whole => {
                         at += 1;

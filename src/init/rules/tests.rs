@@ -46,6 +46,9 @@ fn rules_read_as_git_reads_them() {
     check(b"a/*", &[b"a/x"], &[b"a/x/y"]);
     check(b"**", &[b"x", b"d/x"], &[]);
     check(b"a**b", &[b"ab", b"axb"], &[b"a/b", b"ax/b"]);
+    check(b"b**", &[b"b", b"bx", b"d/bx"], &[b"b/x", b"xb/x"]);
+    check(b"d/a**/b", &[b"d/ab", b"d/ax/b", b"d/ax/y/b"], &[b"d/b"]);
+    check(b"d/?a**/b", &[b"d/xax/b"], &[b"d/xab", b"d/xax/y/b"]);
     check(b"x?y", &[b"xzy", b"x\xffy"], &[b"xy", b"x/y"]);
     check(b"[a-c]x", &[b"ax", b"cx", b"d/bx"], &[b"dx", b"-x"]);
     check(b"[!a]x", &[b"bx", b"\xe9x"], &[b"ax", b"x"]);
