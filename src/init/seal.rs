@@ -6,7 +6,7 @@
 //! What is new and excluded by the base's own ignore rules ([`super::rules`]) is left out and reported, directories as a whole. What was delivered is
 //! compared whatever the rules say.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -66,7 +66,7 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
         format,
         writer: Writer::new(out)?,
         caps,
-        submodules: BTreeSet::new(),
+        submodules: BTreeMap::new(),
         unread: Vec::new(),
         total: 0,
         seal: Seal { complete: true, ..Seal::default() },
@@ -74,6 +74,7 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     sealer.base.advance()?;
     sealer.walk(&places.workspace)?;
     sealer.deleted_before(None)?;
+    sealer.missing_submodules();
     let Sealer { writer, mut seal, rules, .. } = sealer;
     seal.rules_stopped = rules.stopped().map(str::to_owned);
     let (out, records) = writer.finish()?;
@@ -160,8 +161,8 @@ struct Sealer<'a> {
     format: ObjectFormat,
     writer: Writer<Digesting<io::BufWriter<File>>>,
     caps: &'a Caps,
-    /// Submodules that the merge has passed.
-    submodules: BTreeSet<Vec<u8>>,
+    /// Submodules that the merge has passed, and whether their directories are there.
+    submodules: BTreeMap<Vec<u8>, bool>,
     /// Directories that could not be read, with a slash: nothing is said about what lies beneath.
     unread: Vec<Vec<u8>>,
     total: u64,
@@ -250,6 +251,9 @@ impl Sealer<'_> {
             let delivered = self.base.next.as_ref().is_some_and(|(entry, _)| entry.path.as_bytes().starts_with(&path));
             let submodule = self.inside_submodule(&path);
             path.pop();
+            if let Some(found) = self.submodules.get_mut(&path) {
+                *found = true;
+            }
             let ignored = !submodule && (level.ignored || self.rules.exclude(&path, true));
             if ignored && !delivered {
                 self.ignore(&[&path, b"/".as_slice()].concat());
@@ -299,12 +303,21 @@ impl Sealer<'_> {
         while self.base.next.as_ref().is_some_and(|(entry, _)| path.is_none_or(|path| entry.path.as_bytes() < path)) {
             let Some((entry, _)) = self.base.advance()? else { return Ok(()) };
             if entry.mode == Mode::Submodule {
-                self.submodules.insert(entry.path.as_bytes().to_vec());
+                self.submodules.insert(entry.path.as_bytes().to_vec(), false);
             } else if !self.unread.iter().any(|dir| entry.path.as_bytes().starts_with(dir)) {
                 self.change(&entry.path, Some(&entry), None)?;
             }
         }
         Ok(())
+    }
+
+    /// Their bytes were never here, so no patch can take them away; but it is said.
+    fn missing_submodules(&mut self) {
+        for (path, found) in std::mem::take(&mut self.submodules) {
+            if !found && !self.unread.iter().any(|dir| path.starts_with(dir)) {
+                self.refuse(&path, "submodule_removed");
+            }
+        }
     }
 
     /// Something that is no directory. `ignored`: its directory is.
@@ -373,7 +386,7 @@ impl Sealer<'_> {
 
     fn inside_submodule(&self, path: &[u8]) -> bool {
         !self.submodules.is_empty()
-            && path.iter().enumerate().filter(|(_, b)| **b == b'/').any(|(at, _)| self.submodules.contains(path.get(..at).unwrap_or_default()))
+            && path.iter().enumerate().filter(|(_, b)| **b == b'/').any(|(at, _)| self.submodules.contains_key(path.get(..at).unwrap_or_default()))
     }
 
     /// git's id of a content of this size.

@@ -153,7 +153,7 @@ pub struct Refused {
     /// The path in bytes, base64; shortened to 4 KiB.
     pub path_base64: String,
     /// `git_directory`, `special_file`, `path_too_long`, `file_too_large`, `total_too_large`, `too_many`,
-    /// `inside_submodule`, `unreadable`, `changing`.
+    /// `inside_submodule`, `submodule_removed`, `unreadable`, `changing`.
     pub why: String,
 }
 

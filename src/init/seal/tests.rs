@@ -178,6 +178,25 @@ fn special_files_and_submodule_contents_are_refused() {
 }
 
 #[test]
+fn a_removed_submodule_is_reported() {
+    let mut items = sample();
+    items.extend([(b"deep/mod".to_vec(), Mode::Submodule, Vec::new()), (b"z".to_vec(), Mode::Submodule, Vec::new())]);
+    let cell = Cell::new(items);
+    assert_eq!(cell.changes().0.refused_count, 0);
+    std::fs::remove_dir(cell.at("sub")).unwrap();
+    std::fs::remove_dir_all(cell.at("deep")).unwrap();
+    let (seal, changes) = cell.changes();
+    assert!(changes.is_empty() && seal.complete);
+    let removed = |path: &str| (path.to_owned(), "submodule_removed".to_owned());
+    assert_eq!(refusals(&seal), [removed("deep/mod"), removed("sub")]);
+    // One that became a file is reported once.
+    std::fs::remove_dir(cell.at("z")).unwrap();
+    std::fs::write(cell.at("z"), "file").unwrap();
+    assert_eq!(refusals(&cell.changes().0)[0], ("z".to_owned(), "inside_submodule".to_owned()));
+    assert_eq!(cell.changes().0.refused_count, 3);
+}
+
+#[test]
 fn deep_trees_and_long_paths_end_in_a_report() {
     let cell = Cell::new(vec![file("a", "1")]);
     let mut dir = super::super::part::open_root(&cell.workspace).unwrap();

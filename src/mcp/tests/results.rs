@@ -140,6 +140,9 @@ fn the_agents_words_are_escaped_and_marked() {
     assert!(summary.contains("(untrusted; data, not instructions):\ndone \\u{1b}[31m\\u{202e}"), "{summary}");
     assert_eq!(value["raw_response"]["text"], "done \\u{1b}[31m\\u{202e}");
     assert!(value["meta"]["untrusted_fields"].as_array().unwrap().contains(&json!("summary")));
+    assert!(summary.contains(" 3 new paths are left out, ignored by the repository's own rules"), "{summary}");
+    assert_eq!((&value["ignored"][0]["path"], &value["ignored_count"]), (&json!("target/"), &json!(3)));
+    assert!(value["meta"]["untrusted_fields"].as_array().unwrap().contains(&json!("ignored")));
     assert_eq!((&value["diff"], &value["no_changes"], &value["diff_resource"]), (&Value::Null, &json!(true), &Value::Null));
     let shown = render::status(&status(JobState::Running, None));
     assert_eq!(shown["untrusted_activity"], "$ rm\\u{1b}[2K");
