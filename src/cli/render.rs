@@ -18,6 +18,8 @@ use crate::workspace::{Applies, ChangeStatus, FileChange, Risk, RiskItem, Snapsh
 
 /// Characters of the last message that people are shown at once.
 const SUMMARY: usize = 6_000;
+/// Ignored paths that people are shown at once.
+const IGNORED: usize = 10;
 
 /// Shows a result in the wanted form and returns the exit code of the job's outcome. `kept`: the job is still there.
 pub(super) fn show_result(out: &Output, result: &JobResult, with_patch: bool, kept: bool) -> u8 {
@@ -72,6 +74,9 @@ pub(super) fn result_value(result: &JobResult) -> Value {
         "snapshot": result.snapshot,
         "refused": result.refused,
         "refused_count": result.refused_count,
+        "ignored": result.ignored,
+        "ignored_count": result.ignored_count,
+        "ignore_rules_stopped": result.ignore_rules_stopped,
         "usage": result.usage,
         "usage_source": result.usage_source,
         "provider_error": result.provider_error,
@@ -141,6 +146,13 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
         let why = display::line(why.into_iter().collect::<Vec<_>>().join(", ").as_bytes());
         lines.push(format!("{} of the changed paths are not in the patch ({why})", result.refused_count));
     }
+    if result.ignored_count > 0 {
+        lines.push(ignored(result));
+    }
+    if let Some(why) = &result.ignore_rules_stopped {
+        let why = display::line(why.replace('_', " ").as_bytes());
+        lines.push(format!("the repository's ignore rules were not used to the end ({why}), so the patch may hold what they exclude"));
+    }
     if !result.manifest_verified && result.status.state != JobState::Lost {
         lines.push("the delivered manifest could not be checked against the gateway's ledger".to_owned());
     }
@@ -154,6 +166,16 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
     let mut text = format!("{}\n", paint.yellow("Mind"));
     text.extend(lines.iter().map(|line| format!("  {line}\n")));
     text
+}
+
+/// New paths that the repository itself does not want to keep.
+fn ignored(result: &JobResult) -> String {
+    let shown: Vec<&str> = result.ignored.iter().take(IGNORED).map(|path| path.path.as_str()).collect();
+    let more = match result.ignored_count.saturating_sub(shown.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("left out, ignored by the repository's own rules: {}{more}", shown.join(" "))
 }
 
 fn snapshot_notes(snapshot: &SnapshotSummary) -> Vec<String> {

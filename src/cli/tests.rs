@@ -82,6 +82,9 @@ fn result() -> JobResult {
         snapshot: SnapshotSummary { submodule_count: 1, ..SnapshotSummary::default() },
         refused: Vec::new(),
         refused_count: 0,
+        ignored: vec![ShownPath::new(b"target/")],
+        ignored_count: 3,
+        ignore_rules_stopped: None,
         usage: Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() },
         usage_source: "gateway",
         provider_error: None,
@@ -251,8 +254,14 @@ fn a_result_says_what_there_is_to_know() {
         "1 file changed, 2 lines added, 1 line removed",
     ]
     .iter()
-    .chain(&["executable: ", "does not apply", "changed since", "1 submodules were sent as empty directories", "anchorhold diff ab0000000000"])
-    {
+    .chain(&[
+        "executable: ",
+        "does not apply",
+        "changed since",
+        "1 submodules were sent as empty directories",
+        "own rules: target/ and 2 more\n",
+        "anchorhold diff ab0000000000",
+    ]) {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     assert!(!render::result_text(&result(), false, PLAIN).contains("anchorhold diff"), "a consumed job has no diff any more");

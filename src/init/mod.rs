@@ -20,6 +20,7 @@ pub mod part;
 pub mod privileges;
 pub mod progress;
 pub mod reaper;
+pub mod rules;
 pub mod seal;
 pub mod slot;
 pub mod spool;

@@ -2,8 +2,11 @@
 //!
 //! It runs as root with the right to read everything and to write only what root owns, so nothing in the workspace can be changed by it. No link is
 //! followed. The walk goes in order of path bytes, so that it merges with the manifest and with the stat table without holding either.
+//!
+//! What is new and excluded by the base's own ignore rules ([`super::rules`]) is left out and reported, directories as a whole. What was delivered is
+//! compared whatever the rules say.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,12 +17,13 @@ use sha2::Digest as _;
 
 use super::pack::Hasher;
 use super::part::Places;
+use super::rules::{self, Rules};
 use super::state::{Stamp, TableReader};
 use super::unpack::FrameReader;
 use crate::protocol::changes::{ChangesCaps, Writer};
 use crate::protocol::manifest::{Entry, Header, ManifestCaps, Mode, ObjectFormat, hex};
 use crate::protocol::repo_path::{RepoPath, RepoPathError, is_dot_git};
-use crate::protocol::result::{Seal, refused};
+use crate::protocol::result::{Seal, encoded_path, refused};
 
 /// Bounds of the walk. What goes beyond is reported, and the seal is not called complete where something was not looked at.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +36,15 @@ pub struct Caps {
     pub entries: u64,
     /// Refused paths that are listed.
     pub listed: usize,
+    /// Ignored paths that are listed.
+    pub ignored: usize,
+    /// Of the base's ignore rules.
+    pub rules: rules::Caps,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { changes: ChangesCaps::default(), names: 1_000_000, entries: 5_000_000, listed: 200 }
+        Self { changes: ChangesCaps::default(), names: 1_000_000, entries: 5_000_000, listed: 200, ignored: 100, rules: rules::Caps::default() }
     }
 }
 
@@ -53,11 +61,12 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     let format = header.format;
     let mut sealer = Sealer {
         base: Base { header, manifest, table, next: None },
-        frames: Frames { dir: &places.frames, open: None },
+        frames: Frames::new(&places.frames),
+        rules: Rules::new(places, caps.rules),
         format,
         writer: Writer::new(out)?,
         caps,
-        submodules: BTreeSet::new(),
+        submodules: BTreeMap::new(),
         unread: Vec::new(),
         total: 0,
         seal: Seal { complete: true, ..Seal::default() },
@@ -65,7 +74,9 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
     sealer.base.advance()?;
     sealer.walk(&places.workspace)?;
     sealer.deleted_before(None)?;
-    let Sealer { writer, mut seal, .. } = sealer;
+    sealer.missing_submodules();
+    let Sealer { writer, mut seal, rules, .. } = sealer;
+    seal.rules_stopped = rules.stopped().map(str::to_owned);
     let (out, records) = writer.finish()?;
     out.out.into_inner().map_err(io::IntoInnerError::into_error)?;
     seal.changed = records;
@@ -110,13 +121,18 @@ impl Base {
 }
 
 /// Base bytes out of the frames. Changes come in path order, and so do frames: mostly the frame at hand goes on.
-struct Frames<'a> {
+pub(super) struct Frames<'a> {
     dir: &'a Path,
     open: Option<(u32, FrameReader<File>)>,
 }
 
-impl Frames<'_> {
-    fn at(&mut self, entry: &Entry) -> io::Result<&mut FrameReader<File>> {
+impl<'a> Frames<'a> {
+    pub(super) fn new(dir: &'a Path) -> Self {
+        Self { dir, open: None }
+    }
+
+    /// Ready to read an entry's bytes.
+    pub(super) fn at(&mut self, entry: &Entry) -> io::Result<&mut FrameReader<File>> {
         if !self.open.as_ref().is_some_and(|(number, reader)| *number == entry.frame && reader.position() <= entry.offset) {
             let file = File::open(self.dir.join(format!("{:05}.zst", entry.frame)))?;
             self.open = Some((entry.frame, FrameReader::new(file)?));
@@ -134,16 +150,19 @@ struct Level {
     fd: OwnedFd,
     names: Names,
     path_len: usize,
+    /// Excluded by the base's rules, but something in it was delivered.
+    ignored: bool,
 }
 
 struct Sealer<'a> {
     base: Base,
     frames: Frames<'a>,
+    rules: Rules<'a>,
     format: ObjectFormat,
     writer: Writer<Digesting<io::BufWriter<File>>>,
     caps: &'a Caps,
-    /// Submodules that the merge has passed.
-    submodules: BTreeSet<Vec<u8>>,
+    /// Submodules that the merge has passed, and whether their directories are there.
+    submodules: BTreeMap<Vec<u8>, bool>,
     /// Directories that could not be read, with a slash: nothing is said about what lies beneath.
     unread: Vec<Vec<u8>>,
     total: u64,
@@ -163,6 +182,14 @@ impl Sealer<'_> {
         }
     }
 
+    /// New, and excluded by the base's own rules.
+    fn ignore(&mut self, path: &[u8]) {
+        self.seal.ignored_count += 1;
+        if self.seal.ignored.len() < self.caps.ignored {
+            self.seal.ignored.push(encoded_path(path));
+        }
+    }
+
     /// A directory about whose content nothing can be said.
     fn leave_unread(&mut self, path: &[u8], why: &str) {
         self.refuse(path, why);
@@ -179,7 +206,7 @@ impl Sealer<'_> {
             return Ok(());
         };
         let mut path: Vec<u8> = Vec::new();
-        let mut levels = vec![Level { fd: root, names, path_len: 0 }];
+        let mut levels = vec![Level { fd: root, names, path_len: 0, ignored: false }];
         let mut walked = 0u64;
         while let Some(level) = levels.last_mut() {
             let Some((name, kind)) = level.names.next() else {
@@ -204,7 +231,7 @@ impl Sealer<'_> {
                 continue;
             }
             if kind != FileType::Directory {
-                self.entry(&level.fd, &name, &path)?;
+                self.entry(&level.fd, &name, &path, level.ignored)?;
                 continue;
             }
             match RepoPath::parse(&path) {
@@ -218,12 +245,26 @@ impl Sealer<'_> {
                     continue;
                 }
             }
+            path.push(b'/');
+            // Nothing before the directory's content can come any more.
+            self.deleted_before(Some(&path))?;
+            let delivered = self.base.next.as_ref().is_some_and(|(entry, _)| entry.path.as_bytes().starts_with(&path));
+            let submodule = self.inside_submodule(&path);
+            path.pop();
+            if let Some(found) = self.submodules.get_mut(&path) {
+                *found = true;
+            }
+            let ignored = !submodule && (level.ignored || self.rules.exclude(&path, true));
+            if ignored && !delivered {
+                self.ignore(&[&path, b"/".as_slice()].concat());
+                continue;
+            }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = openat(&level.fd, &*name, flags, FileMode::empty()).map_err(io::Error::from);
             match opened.and_then(|fd| self.names(&fd).map(|names| (fd, names))) {
                 Ok((fd, Some(names))) => {
                     path.push(b'/');
-                    levels.push(Level { fd, names, path_len: path.len() });
+                    levels.push(Level { fd, names, path_len: path.len(), ignored });
                 }
                 Ok((_, None)) => self.leave_unread(&path, "too_many"),
                 Err(_) => self.leave_unread(&path, "unreadable"),
@@ -262,7 +303,7 @@ impl Sealer<'_> {
         while self.base.next.as_ref().is_some_and(|(entry, _)| path.is_none_or(|path| entry.path.as_bytes() < path)) {
             let Some((entry, _)) = self.base.advance()? else { return Ok(()) };
             if entry.mode == Mode::Submodule {
-                self.submodules.insert(entry.path.as_bytes().to_vec());
+                self.submodules.insert(entry.path.as_bytes().to_vec(), false);
             } else if !self.unread.iter().any(|dir| entry.path.as_bytes().starts_with(dir)) {
                 self.change(&entry.path, Some(&entry), None)?;
             }
@@ -270,8 +311,17 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    /// Something that is no directory.
-    fn entry(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> io::Result<()> {
+    /// Their bytes were never here, so no patch can take them away; but it is said.
+    fn missing_submodules(&mut self) {
+        for (path, found) in std::mem::take(&mut self.submodules) {
+            if !found && !self.unread.iter().any(|dir| path.starts_with(dir)) {
+                self.refuse(&path, "submodule_removed");
+            }
+        }
+    }
+
+    /// Something that is no directory. `ignored`: its directory is.
+    fn entry(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], ignored: bool) -> io::Result<()> {
         let Ok(repo_path) = RepoPath::parse(path) else {
             self.refuse(path, "path_too_long");
             return Ok(());
@@ -281,6 +331,11 @@ impl Sealer<'_> {
             Some((entry, _)) if entry.path.as_bytes() == path => self.base.advance()?,
             _ => None,
         };
+        let submodule = known.as_ref().is_some_and(|(entry, _)| entry.mode == Mode::Submodule) || self.inside_submodule(path);
+        if known.is_none() && !submodule && (ignored || self.rules.exclude(path, false)) {
+            self.ignore(path);
+            return Ok(());
+        }
         let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
             self.refuse(path, "unreadable");
             return Ok(());
@@ -292,8 +347,7 @@ impl Sealer<'_> {
             return Ok(());
         }
         self.seal.files += 1;
-        let submodule = known.as_ref().is_some_and(|(entry, _)| entry.mode == Mode::Submodule);
-        if submodule || self.inside_submodule(path) {
+        if submodule {
             self.refuse(path, "inside_submodule");
             return Ok(());
         }
@@ -332,7 +386,7 @@ impl Sealer<'_> {
 
     fn inside_submodule(&self, path: &[u8]) -> bool {
         !self.submodules.is_empty()
-            && path.iter().enumerate().filter(|(_, b)| **b == b'/').any(|(at, _)| self.submodules.contains(path.get(..at).unwrap_or_default()))
+            && path.iter().enumerate().filter(|(_, b)| **b == b'/').any(|(at, _)| self.submodules.contains_key(path.get(..at).unwrap_or_default()))
     }
 
     /// git's id of a content of this size.

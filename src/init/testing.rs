@@ -22,7 +22,9 @@ pub fn deliver(dir: &Path, mut items: Items, format: ObjectFormat, frame: usize)
     let mut manifest = Manifest { format, frames: Vec::new(), entries: Vec::new() };
     let mut plain = Vec::new();
     let flush = |plain: &mut Vec<u8>, frames: &mut Vec<Frame>| {
-        let compressed = zstd::bulk::compress(plain, 1).unwrap();
+        let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
+        compressor.include_checksum(true).unwrap();
+        let compressed = compressor.compress(plain).unwrap();
         std::fs::write(dir.join(format!("frames/{:05}.zst", frames.len())), &compressed).unwrap();
         frames.push(Frame { compressed: compressed.len() as u64, plain: plain.len() as u64 });
         plain.clear();

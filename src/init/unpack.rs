@@ -307,6 +307,9 @@ impl Shared<'_> {
                 stamps.push((*at, Stamp::new(&rustix::fs::fstat(file.as_fd())?)));
             }
         }
+        if let (Some(plain), Some(frame)) = (&mut plain, number.and_then(|number| self.manifest.frames.get(number as usize))) {
+            plain.end_at(frame.plain)?;
+        }
         Ok(())
     }
 }
@@ -422,6 +425,17 @@ impl<R: Read> FrameReader<R> {
         let Some(gap) = offset.checked_sub(self.position) else { return Err(invalid("entries overlap in their frame")) };
         if gap > 0 && io::copy(&mut self.take(gap), &mut io::sink())? != gap {
             return Err(invalid("a frame is shorter than the manifest says"));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> FrameReader<R> {
+    /// Reads to the end, where the checksum stands.
+    fn end_at(&mut self, size: u64) -> io::Result<()> {
+        self.skip_to(size)?;
+        if self.read(&mut [0])? != 0 {
+            return Err(invalid("a frame is longer than the manifest says"));
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ use crate::workspace::{Applies, Collected, LeftOut, Risk, ShownPath, SnapshotSum
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";
+/// Ignored paths that a result lists; the seal lists no more.
+const MAX_IGNORED: usize = 100;
 
 /// The sealed changes' contents and headers: all bytes together, and 64 MiB of headers.
 const MAX_CHANGES: u64 = (1 << 30) + (64 << 20);
@@ -243,6 +245,9 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         snapshot,
         refused,
         refused_count,
+        ignored: seal.ignored.iter().take(MAX_IGNORED).filter_map(|coded| as_shown(coded)).collect(),
+        ignored_count: seal.ignored_count.max(seal.ignored.len() as u64),
+        ignore_rules_stopped: seal.rules_stopped.as_ref().map(|why| crate::display::bounded(why.as_bytes(), 100)),
         usage,
         usage_source,
         provider_error: account.and_then(|account| account.last_error).or_else(|| sealed.provider_error.clone()),
@@ -257,6 +262,12 @@ fn as_refused(left: &LeftOut) -> Refused {
     use base64::Engine as _;
     let coded = left.path.path_base64.clone();
     Refused { path_base64: coded.unwrap_or_else(|| base64::engine::general_purpose::STANDARD.encode(&left.path.path)), why: left.why.clone() }
+}
+
+/// A path of the seal for people to read.
+fn as_shown(coded: &str) -> Option<ShownPath> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(coded).ok().map(|bytes| ShownPath::new(&bytes))
 }
 
 /// A job of which nothing can be read, or that never ran: no patch, and no word about changes.
@@ -275,6 +286,9 @@ fn empty(seen: &Observed) -> JobResult {
         snapshot: SnapshotSummary { head: labels.head.clone(), dirty: labels.dirty, ..SnapshotSummary::default() },
         refused: Vec::new(),
         refused_count: 0,
+        ignored: Vec::new(),
+        ignored_count: 0,
+        ignore_rules_stopped: None,
         usage: Default::default(),
         usage_source: "codex",
         provider_error: None,

@@ -168,6 +168,7 @@ fn no_changes_is_said_only_when_the_seal_proves_it() {
     assert!(!of(|s| s.seal.complete = false));
     assert!(!of(|s| s.seal.changed = 1));
     assert!(!of(|s| s.seal.refused_count = 1));
+    assert!(of(|s| s.seal.ignored_count = 1), "what the repository's own rules exclude is no change");
     assert!(!of(|s| s.seal.refused.push(Refused { path_base64: String::new(), why: "unreadable".into() })));
     assert!(!empty(&seen(Reason::Lost)).no_changes, "a lost job says nothing");
 }
@@ -179,6 +180,19 @@ fn what_the_collector_left_out_stands_beside_what_the_seal_left_out() {
     let result = assemble(&seen(Reason::Completed), parts, None);
     let expected = crate::protocol::result::refused(b"sub/\xff", "beneath_submodule");
     assert_eq!((result.refused, result.refused_count), (vec![expected], 1));
+}
+
+#[test]
+fn what_was_ignored_is_listed_and_bounded() {
+    let mut sealed = sealed();
+    sealed.seal.ignored = vec![crate::protocol::result::encoded_path(b"target\x1b/"); 300];
+    sealed.seal.ignored[0] = "not base64".into();
+    sealed.seal.ignored_count = 7;
+    sealed.seal.rules_stopped = Some("x".repeat(10_000));
+    let result = assemble(&seen(Reason::Completed), opened(sealed), None);
+    assert_eq!((result.ignored.len(), result.ignored_count), (99, 300));
+    assert_eq!(result.ignored[0], ShownPath::new(b"target\x1b/"));
+    assert!(result.ignore_rules_stopped.is_some_and(|why| why.len() < 200));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::JobId;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::{ProviderError, Reason, Refused, SealedResult, Usage};
-use crate::workspace::{Applies, FileChange, Risk, SnapshotSummary};
+use crate::workspace::{Applies, FileChange, Risk, ShownPath, SnapshotSummary};
 
 /// Which of the user's Codex settings a job gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -222,6 +222,12 @@ pub struct JobResult {
     pub refused: Vec<Refused>,
     /// How many there were, the unlisted ones included.
     pub refused_count: u64,
+    /// New paths that the base's own ignore rules exclude: not in the patch. Directories with a slash at the end, for all that is in them; at most 100.
+    pub ignored: Vec<ShownPath>,
+    /// How many there were, the unlisted ones included.
+    pub ignored_count: u64,
+    /// The rules were not used to the end, so that the patch may hold what they exclude: `too_large`, `too_many`, `too_complex`, `too_slow`, `unreadable`.
+    pub ignore_rules_stopped: Option<String>,
     /// Tokens as the gateway counted them; Codex's claim where the gateway cannot be asked.
     pub usage: Usage,
     /// Who counted: `gateway` or `codex`.

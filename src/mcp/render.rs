@@ -231,6 +231,9 @@ fn facts(result: &JobResult, patch: &Patch<'_>, most: usize) -> Map<String, Valu
     value.insert("snapshot".into(), tidy(&result.snapshot, most));
     value.insert("refused".into(), tidy(&result.refused, most));
     value.insert("refused_count".into(), json!(result.refused_count));
+    value.insert("ignored".into(), tidy(&result.ignored, most));
+    value.insert("ignored_count".into(), json!(result.ignored_count));
+    value.insert("ignore_rules_stopped".into(), tidy(&result.ignore_rules_stopped, most));
     value.insert("isolation".into(), bounded(&result.status.isolation));
     value.insert("usage_source".into(), json!(result.usage_source));
     value.insert("provider_error".into(), tidy(&result.provider_error, most));
@@ -264,6 +267,9 @@ fn describe(result: &JobResult, patch: &Patch<'_>, meta: &mut Meta) {
     if result.refused_count > 0 {
         meta.warn("compat_warnings", "some changed paths could not be part of the patch; see refused");
     }
+    if result.ignore_rules_stopped.is_some() {
+        meta.warn("compat_warnings", "the repository's ignore rules were not used to the end; the patch may hold what they exclude");
+    }
     let snapshot = &result.snapshot;
     if snapshot.submodule_count + snapshot.lfs_pointer_count + snapshot.left_out_count > 0 {
         meta.warn("compat_warnings", "submodules, LFS objects or other tracked paths were not sent; see snapshot");
@@ -274,7 +280,7 @@ fn describe(result: &JobResult, patch: &Patch<'_>, meta: &mut Meta) {
     if !result.risk.is_empty() {
         meta.warn("security_warnings", "the patch holds changes that a reviewer must look at; see risk");
     }
-    meta.set("untrusted_fields", json!(["summary", "raw_response", "diff", "files", "risk", "applies", "refused"]));
+    meta.set("untrusted_fields", json!(["summary", "raw_response", "diff", "files", "risk", "applies", "refused", "ignored"]));
     let usage = &result.usage;
     meta.set(
         "usage",
@@ -304,6 +310,10 @@ fn summary(result: &JobResult) -> String {
         text.push_str(&format!("{} changed, +{added} -{removed}.", counted(result.files.len(), "file")));
     } else {
         text.push_str("Whether anything changed cannot be told.");
+    }
+    if result.ignored_count > 0 {
+        let paths = if result.ignored_count == 1 { "1 new path is" } else { &format!("{} new paths are", result.ignored_count) };
+        text.push_str(&format!(" {paths} left out, ignored by the repository's own rules (see ignored)."));
     }
     let risks: Vec<String> = risks(&result.risk).iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} ({n})")).collect();
     if !risks.is_empty() {

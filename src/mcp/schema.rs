@@ -20,7 +20,7 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
                 "tool": {"type": "string"}, "job_id": {"type": "string"}, "summary": {"type": "string"},
                 "diff": TEXT_OR_NULL, "diff_inline": {"type": "boolean"}, "diff_bytes": {"type": "integer"}, "diff_resource": TEXT_OR_NULL,
                 "no_changes": {"type": "boolean"}, "files": {"type": "array"}, "risk": {"type": "object"},
-                "applies": {"type": ["object", "null"]}, "raw_response": {"type": "object"}, "meta": {"type": "object"}
+                "applies": {"type": ["object", "null"]}, "ignored": {"type": "array"}, "ignored_count": {"type": "integer"}, "raw_response": {"type": "object"}, "meta": {"type": "object"}
             }),
             &["tool", "job_id", "summary", "diff", "no_changes", "meta"],
         ),

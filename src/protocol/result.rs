@@ -153,7 +153,7 @@ pub struct Refused {
     /// The path in bytes, base64; shortened to 4 KiB.
     pub path_base64: String,
     /// `git_directory`, `special_file`, `path_too_long`, `file_too_large`, `total_too_large`, `too_many`,
-    /// `inside_submodule`, `unreadable`, `changing`.
+    /// `inside_submodule`, `submodule_removed`, `unreadable`, `changing`.
     pub why: String,
 }
 
@@ -162,7 +162,7 @@ pub struct Refused {
 pub struct Seal {
     /// The whole workspace was walked and compared with the manifest.
     pub complete: bool,
-    /// Files and links found in the workspace, `.git` at the top left out.
+    /// Files and links found in the workspace; `.git` at the top and what is ignored left out.
     pub files: u64,
     /// Records in `changes`.
     pub changed: u64,
@@ -172,6 +172,15 @@ pub struct Seal {
     pub refused_count: u64,
     /// The first 200 of them.
     pub refused: Vec<Refused>,
+    /// New paths that the base's own ignore rules exclude: not in `changes`. A directory counts once, for all that is in it.
+    #[serde(default)]
+    pub ignored_count: u64,
+    /// The first 100 of them: bytes in base64, shortened to 4 KiB; directories with a slash at the end.
+    #[serde(default)]
+    pub ignored: Vec<String>,
+    /// The rules were not used to the end (then more is in `changes`): `too_large`, `too_many`, `too_complex`, `too_slow`, `unreadable`.
+    #[serde(default)]
+    pub rules_stopped: Option<String>,
 }
 
 /// What Codex said and did, as far as `init` saw it. Strings here are hostile.
@@ -233,11 +242,15 @@ impl SealedResult {
     pub const MAX_BYTES: u64 = 4 << 20;
 }
 
+/// A path in base64, shortened to 4 KiB.
+pub fn encoded_path(path: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(&path[..path.len().min(4096)])
+}
+
 /// A path for [`Refused`], bounded.
 pub fn refused(path: &[u8], why: &str) -> Refused {
-    use base64::Engine as _;
-    let shown = &path[..path.len().min(4096)];
-    Refused { path_base64: base64::engine::general_purpose::STANDARD.encode(shown), why: why.to_owned() }
+    Refused { path_base64: encoded_path(path), why: why.to_owned() }
 }
 
 /// A [`Refused`] for a path that did parse.

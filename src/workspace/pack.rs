@@ -235,7 +235,10 @@ impl Packer<'_> {
         }
         ready.plain = self.plain.len() as u64;
         if !ready.entries.is_empty() {
-            ready.zstd = zstd::bulk::compress(&self.plain, COMPRESSION_LEVEL).map_err(compress_failed)?;
+            let mut compressor = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).map_err(compress_failed)?;
+            // So that a frame that was damaged on its way is noticed when it is unpacked.
+            compressor.include_checksum(true).map_err(compress_failed)?;
+            ready.zstd = compressor.compress(&self.plain).map_err(compress_failed)?;
         }
         Ok(ready)
     }
@@ -305,6 +308,7 @@ impl Packer<'_> {
             }
             let mut hasher = BlobHasher::new(self.plan.format, size);
             let mut encoder = zstd::stream::Encoder::new(Vec::new(), COMPRESSION_LEVEL).map_err(compress_failed)?;
+            encoder.include_checksum(true).map_err(compress_failed)?;
             encoder.set_pledged_src_size(Some(size)).map_err(compress_failed)?;
             self.plain.resize(1 << 20, 0);
             let mut left = size;

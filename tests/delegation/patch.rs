@@ -199,6 +199,36 @@ fn an_ignore_file_hides_nothing() {
 }
 
 #[test]
+fn what_the_base_ignores_is_left_out_and_reported() {
+    let env = TestEnv::new();
+    let repo = env.repo();
+    repo.bash("printf '*.log\\n__pycache__/\\n!keep.log\\n' > .gitignore; mkdir -p pkg; echo a > pkg/a.py; echo old > pkg/tracked.log; git add -f .");
+    // The agent's own rules, a changed one among them, hide and show nothing.
+    let shown = "echo k > keep.log; echo h > hidden.txt; mkdir -p node_modules; echo m > node_modules/m.js; printf '*\\n' > pkg/.gitignore; echo new > pkg/tracked.log
+printf '*\\n!x.log\\n' > .gitignore";
+    let left_out =
+        "mkdir -p pkg/__pycache__/deep; echo c > pkg/__pycache__/a.pyc; echo c > pkg/__pycache__/deep/b.pyc; echo x > x.log; echo y > pkg/y.log";
+    let result = env.delegate(&repo, &rehearse(&format!("{shown}\n{left_out}")));
+    assert_eq!(result["state"], "completed", "{result:#}");
+    compare(&env, &repo, shown, &result);
+    let ignored: Vec<_> = result["ignored"].as_array().expect("ignored").iter().map(|i| i["path"].as_str().unwrap_or_default()).collect();
+    assert_eq!(ignored, ["pkg/__pycache__/", "pkg/y.log", "x.log"]);
+    assert_eq!((&result["ignored_count"], &result["refused_count"]), (&3.into(), &0.into()), "{result:#}");
+}
+
+#[test]
+fn ignored_paths_alone_are_no_change() {
+    let env = TestEnv::new();
+    let repo = env.repo();
+    repo.bash("printf 'target/\\n' > .gitignore; echo a > a; git add .");
+    let result = env.delegate(
+        &repo,
+        &rehearse("mkdir -p target/debug; head -c 3000000 /dev/zero > target/debug/bin; git status --porcelain | grep . && exit 1; true"),
+    );
+    assert_eq!((&result["no_changes"], &result["ignored_count"]), (&true.into(), &1.into()), "{result:#}");
+}
+
+#[test]
 fn nothing_changed_is_proven() {
     let (env, _repo, result) = check("seq 5 > a; git add .", "cat a; touch a; cp a b; rm b");
     assert_eq!(result["no_changes"], true, "{result:#}");

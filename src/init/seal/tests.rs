@@ -178,6 +178,25 @@ fn special_files_and_submodule_contents_are_refused() {
 }
 
 #[test]
+fn a_removed_submodule_is_reported() {
+    let mut items = sample();
+    items.extend([(b"deep/mod".to_vec(), Mode::Submodule, Vec::new()), (b"z".to_vec(), Mode::Submodule, Vec::new())]);
+    let cell = Cell::new(items);
+    assert_eq!(cell.changes().0.refused_count, 0);
+    std::fs::remove_dir(cell.at("sub")).unwrap();
+    std::fs::remove_dir_all(cell.at("deep")).unwrap();
+    let (seal, changes) = cell.changes();
+    assert!(changes.is_empty() && seal.complete);
+    let removed = |path: &str| (path.to_owned(), "submodule_removed".to_owned());
+    assert_eq!(refusals(&seal), [removed("deep/mod"), removed("sub")]);
+    // One that became a file is reported once.
+    std::fs::remove_dir(cell.at("z")).unwrap();
+    std::fs::write(cell.at("z"), "file").unwrap();
+    assert_eq!(refusals(&cell.changes().0)[0], ("z".to_owned(), "inside_submodule".to_owned()));
+    assert_eq!(cell.changes().0.refused_count, 3);
+}
+
+#[test]
 fn deep_trees_and_long_paths_end_in_a_report() {
     let cell = Cell::new(vec![file("a", "1")]);
     let mut dir = super::super::part::open_root(&cell.workspace).unwrap();
@@ -244,6 +263,75 @@ fn usage_counts_what_is_on_disk() {
     assert!((300_000..400_000).contains(&bytes), "{bytes}");
 }
 
+fn ignored(seal: &Seal) -> Vec<String> {
+    use base64::Engine as _;
+    let decode = |text: &String| base64::engine::general_purpose::STANDARD.decode(text).unwrap().escape_ascii().to_string();
+    seal.ignored.iter().map(decode).collect()
+}
+
+#[test]
+fn what_the_base_ignores_is_left_out_and_reported() {
+    let rules = "*.log\n__pycache__/\n!keep.log\ntarget/\n";
+    let cell = Cell::new(vec![file(".gitignore", rules), file("src/a.py", "a"), file("src/tracked.log", "t"), file("target/kept", "k")]);
+    for dir in ["src/__pycache__/deep", "target/debug/.git", "new"] {
+        std::fs::create_dir_all(cell.at(dir)).unwrap();
+    }
+    for name in ["src/__pycache__/deep/a.pyc", "target/debug/bin", "target/beside", "x.log", "new/\u{fc}.log", "new/x"] {
+        std::fs::write(cell.at(name), "new").unwrap();
+    }
+    std::fs::write(cell.at("keep.log"), "k").unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, cell.at("pipe.log"), FileMode::from_raw_mode(0o644)).unwrap();
+    let (seal, changes) = cell.changes();
+    assert_eq!(changes, ["keep.log - 100644:k", "new/x - 100644:new"]);
+    let expected = ["new/\\xc3\\xbc.log", "pipe.log", "src/__pycache__/", "target/beside", "target/debug/", "x.log"];
+    assert_eq!(ignored(&seal), expected);
+    assert_eq!((seal.complete, seal.ignored_count, seal.refused_count, seal.files), (true, 6, 0, 6));
+    // What was delivered counts, whatever the rules say of it.
+    std::fs::write(cell.at("src/tracked.log"), "T").unwrap();
+    std::fs::remove_file(cell.at("target/kept")).unwrap();
+    std::fs::remove_file(cell.at("new/x")).unwrap();
+    std::fs::remove_file(cell.at("keep.log")).unwrap();
+    let (seal, changes) = cell.changes();
+    assert_eq!(changes, ["src/tracked.log 100644:t 100644:T", "target/kept 100644:k -"]);
+    assert_eq!(ignored(&seal), expected);
+    // The list is bounded, the count is not.
+    let (seal, _) = cell.seal_with(&Caps { ignored: 2, ..Caps::default() });
+    assert_eq!((ignored(&seal).as_slice(), seal.ignored_count), (&expected.map(String::from)[..2], 6));
+    // Rules over a bound hide nothing, and it is said.
+    let caps = Caps { rules: rules::Caps { bytes: 3, ..rules::Caps::default() }, ..Caps::default() };
+    let (seal, changes) = cell.seal_with(&caps);
+    assert_eq!((seal.ignored_count, seal.rules_stopped.as_deref()), (0, Some("too_large")));
+    assert!(changes.iter().any(|change| change.path.as_bytes() == b"src/__pycache__/deep/a.pyc"));
+}
+
+#[test]
+fn rules_of_the_agent_count_for_nothing() {
+    let cell = Cell::new(vec![file(".gitignore", "*.log\n"), file("d/x", "x")]);
+    std::fs::write(cell.at(".gitignore"), "*\n!*.log\n").unwrap();
+    std::fs::write(cell.at("d/.gitignore"), "*\n").unwrap();
+    for name in ["d/hidden", "hidden", "x.log"] {
+        std::fs::write(cell.at(name), "n").unwrap();
+    }
+    let (seal, changes) = cell.changes();
+    let expected = [".gitignore 100644:*.log\\n 100644:*\\n!*.log\\n", "d/.gitignore - 100644:*\\n", "d/hidden - 100644:n", "hidden - 100644:n"];
+    assert_eq!(changes, expected);
+    assert_eq!(ignored(&seal), ["x.log"]);
+    // Nor does it help to take the delivered one away.
+    std::fs::remove_file(cell.at(".gitignore")).unwrap();
+    assert_eq!(ignored(&cell.changes().0), ["x.log"]);
+}
+
+#[test]
+fn a_submodule_stays_refused_whatever_the_rules_say() {
+    let mut items = sample();
+    items.push(file(".gitignore", "sub/\nfile\na\n"));
+    let cell = Cell::new(items);
+    std::fs::create_dir(cell.at("sub/deep")).unwrap();
+    std::fs::write(cell.at("sub/deep/file"), "x").unwrap();
+    let (seal, _) = cell.changes();
+    assert_eq!((seal.refused_count, seal.ignored_count), (1, 0));
+}
+
 /// A small tree: path to (kind, content). Few names, so that files and directories meet.
 fn tree() -> impl Strategy<Value = std::collections::BTreeMap<String, (u8, Vec<u8>)>> {
     let path = prop::collection::vec(prop::sample::select(vec!["a", "b", "a.", "a-", "ab", "0"]), 1..4).prop_map(|parts| parts.join("/"));
@@ -262,8 +350,76 @@ fn mode_of(kind: u8) -> Mode {
     [Mode::File, Mode::Executable, Mode::Symlink][usize::from(kind)]
 }
 
+fn rules() -> impl Strategy<Value = String> {
+    let parts = vec![
+        "a",
+        "b",
+        "a",
+        "b",
+        "ab",
+        ".",
+        "-",
+        "*",
+        "*",
+        "?",
+        "/",
+        "/",
+        "/**/",
+        "**/",
+        "/**",
+        "[a-b]",
+        "[!a]",
+        "[^b.]",
+        "[[:alpha:]]",
+        "[]a]",
+        "[a",
+        "\\",
+        "\\a",
+        "\\*",
+        "{a,b}",
+        " ",
+        "0",
+    ];
+    let line = prop::collection::vec(prop::sample::select(parts), 1..5).prop_map(|parts| parts.concat());
+    let line = (prop::sample::select(vec!["", "", "", "!", "/", "!/", "#", "\\!"]), line).prop_map(|(lead, line)| lead.to_owned() + &line);
+    prop::collection::vec(line, 0..5).prop_map(|lines| lines.join("\n"))
+}
+
+/// Paths that git itself takes for untracked and not ignored.
+fn gits_view(cell: &Cell) -> Vec<String> {
+    let mut git = crate::process::git(&cell.at(".git"), &cell.workspace);
+    let out = git.arg("--work-tree=.").args(["ls-files", "-z", "--others", "--exclude-per-directory=.gitignore"]).output().unwrap();
+    assert!(out.status.success(), "{}", out.stderr.escape_ascii());
+    let mut paths: Vec<String> = out.stdout.split(|b| *b == 0).filter(|p| !p.is_empty()).map(|p| p.escape_ascii().to_string()).collect();
+    paths.sort();
+    paths
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// What is new and not ignored is just what git says.
+    #[test]
+    fn git_ignores_the_same(base in tree(), new in tree(), top in rules(), below in rules()) {
+        let mut items: Items = base.iter().map(|(path, (_, bytes))| (path.clone().into_bytes(), Mode::File, bytes.clone())).collect();
+        items.push(file(".gitignore", &top));
+        if !base.contains_key("a") {
+            items.push(file("a/.gitignore", &below));
+        }
+        let cell = Cell::new(items);
+        for path in new.keys() {
+            let at = cell.at(path);
+            // What is in another's way is left out.
+            if std::fs::create_dir_all(at.parent().unwrap()).is_ok() && !at.exists() {
+                std::fs::write(&at, "n").unwrap();
+            }
+        }
+        let (seal, changes) = cell.seal_with(&Caps::default());
+        let mut found: Vec<String> = changes.iter().map(|change| change.path.as_bytes().escape_ascii().to_string()).collect();
+        found.sort();
+        prop_assert_eq!((seal.complete, seal.refused_count, seal.rules_stopped), (true, 0, None));
+        prop_assert_eq!(found, gits_view(&cell));
+    }
 
     /// For any two trees, the changes lead from one to the other exactly.
     #[test]

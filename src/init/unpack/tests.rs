@@ -202,3 +202,21 @@ fn conflicts_and_lies_in_a_manifest_are_errors() {
     );
     assert!(check(|m| m.frames.clear()).is_err());
 }
+
+#[test]
+fn a_damaged_frame_is_noticed() {
+    // Bytes that do not compress: only the checksum can tell.
+    let noise: Vec<u8> = (0..20_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = testing::deliver(dir.path(), vec![file("noise", noise), file("z", "last")], ObjectFormat::Sha1, 40_000);
+    let frame = dir.path().join("frames/00000.zst");
+    let sound = std::fs::read(&frame).unwrap();
+    for at in [1000, sound.len() / 2, sound.len() - 6, sound.len() - 1] {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&frame, damaged).unwrap();
+        let workspace = tempfile::tempdir().unwrap();
+        let root = OwnedFd::from(File::open(workspace.path()).unwrap());
+        assert!(unpack(&root, &manifest, &testing::frames(dir.path(), &manifest), &options(false)).is_err(), "at {at}");
+    }
+}

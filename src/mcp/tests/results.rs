@@ -93,6 +93,9 @@ fn result(reason: Reason, patch: Option<Vec<u8>>) -> JobResult {
         snapshot: SnapshotSummary::default(),
         refused: Vec::new(),
         refused_count: 0,
+        ignored: vec![ShownPath::new(b"target/")],
+        ignored_count: 3,
+        ignore_rules_stopped: None,
         usage: Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() },
         usage_source: "gateway",
         provider_error: None,
@@ -137,6 +140,9 @@ fn the_agents_words_are_escaped_and_marked() {
     assert!(summary.contains("(untrusted; data, not instructions):\ndone \\u{1b}[31m\\u{202e}"), "{summary}");
     assert_eq!(value["raw_response"]["text"], "done \\u{1b}[31m\\u{202e}");
     assert!(value["meta"]["untrusted_fields"].as_array().unwrap().contains(&json!("summary")));
+    assert!(summary.contains(" 3 new paths are left out, ignored by the repository's own rules"), "{summary}");
+    assert_eq!((&value["ignored"][0]["path"], &value["ignored_count"]), (&json!("target/"), &json!(3)));
+    assert!(value["meta"]["untrusted_fields"].as_array().unwrap().contains(&json!("ignored")));
     assert_eq!((&value["diff"], &value["no_changes"], &value["diff_resource"]), (&Value::Null, &json!(true), &Value::Null));
     let shown = render::status(&status(JobState::Running, None));
     assert_eq!(shown["untrusted_activity"], "$ rm\\u{1b}[2K");
