@@ -249,7 +249,7 @@ impl Draft<'_> {
             job_id: id.to_string(),
             pass_sha256: sha256_hex(pass.as_bytes()),
             allowed_models: settings.model.allowed_models.clone(),
-            upstream,
+            upstream: local.upstream,
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
             expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
