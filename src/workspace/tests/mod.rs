@@ -141,6 +141,7 @@ pub fn unpack(plan: Plan) -> Snapshot {
     let plain: Vec<Vec<u8>> = frames.iter().map(|f| zstd::decode_all(f.as_slice()).unwrap()).collect();
     for ((said, zstd), plain) in manifest.frames.iter().zip(&frames).zip(&plain) {
         assert_eq!((said.compressed, said.plain), (zstd.len() as u64, plain.len() as u64));
+        assert_eq!(zstd[4] & 4, 4, "the frame carries a checksum (RFC 8878, 3.1.1.1.1)");
     }
     let mut tree = Tree::new();
     for entry in &manifest.entries {
