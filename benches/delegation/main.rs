@@ -3,13 +3,7 @@
 //! Absolutes are printed beside the ratios but mean little on a shared machine. `BENCH_RUNS` (default 9) sets the runs behind each median,
 //! `BENCH_ONLY` a comma-separated choice of sections (startup, handle, tiny, large, memory, gateway).
 
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a bench prints, and stops where it cannot measure"
-)]
+#![expect(clippy::print_stdout, clippy::expect_used, clippy::panic, reason = "a bench prints, and stops where it cannot measure")]
 
 mod by_hand;
 mod figures;

@@ -48,8 +48,8 @@ pub fn large(world: &World) -> PathBuf {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let pick = (seed >> 33) as usize;
                 text.push_str(words[pick % words.len()]);
-                text.push(if pick % 11 == 0 { '\n' } else { ' ' });
-                if pick % 5 == 0 {
+                text.push(if pick.is_multiple_of(11) { '\n' } else { ' ' });
+                if pick.is_multiple_of(5) {
                     text.push_str(&(pick % 100_000).to_string());
                 }
             }

@@ -17,6 +17,8 @@ use crate::protocol::{PROTOCOL_VERSION, paths};
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 /// How long the account of an ended job is worth waiting for.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
+/// How long several processes may take to agree on one gateway.
+const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// This process's way to the gateway.
@@ -71,8 +73,13 @@ impl Gateway {
     /// Makes sure that a gateway runs which this process can use. `found` is what [`look`] saw.
     pub(super) async fn ensure(&self, engine: &Engine, settings: &Settings, image: &ImageFacts, found: Option<ContainerFacts>) -> Result<()> {
         let mut found = found;
-        // Another process may do the same at the same time; then one of the next rounds finds its work done.
-        for _ in 0..5 {
+        // Other processes may do the same at the same time; then one of the next rounds finds the work done. They may also replace each
+        // other's, as when the image was just rebuilt, so rounds are bounded by time and come with a pause.
+        let until = Instant::now() + SETTLE_WITHIN;
+        let mut pause = Duration::ZERO;
+        while Instant::now() < until {
+            tokio::time::sleep(pause).await;
+            pause = RETRY_AFTER;
             let Some(facts) = found else {
                 if self.create(engine, settings, image).await? {
                     return self.wait_ready(engine, settings).await;

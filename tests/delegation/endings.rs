@@ -12,9 +12,12 @@ fn repo(env: &TestEnv) -> Repo {
     repo
 }
 
+/// State, reason, error code, exit code.
+type End = (&'static str, &'static str, &'static str, i32);
+
 /// A bad end: the document says why, the exit code too, and the work done before is in the patch.
 #[track_caller]
-fn ended(env: &TestEnv, repo: &Repo, program: &str, flags: &[&str], state: &str, reason: &str, code: &str, exit: i32) -> serde_json::Value {
+fn ended(env: &TestEnv, repo: &Repo, program: &str, flags: &[&str], (state, reason, code, exit): End) -> serde_json::Value {
     let task = task(program);
     let mut args = vec!["delegate", "--json"];
     args.extend(flags);
@@ -34,13 +37,13 @@ fn ended(env: &TestEnv, repo: &Repo, program: &str, flags: &[&str], state: &str,
 #[test]
 fn a_refused_key() {
     let env = TestEnv::new();
-    ended(&env, &repo(&env), "shell echo partial > p\nfault 401", &[], "failed", "failed", "codex_auth_required", 4);
+    ended(&env, &repo(&env), "shell echo partial > p\nfault 401", &[], ("failed", "failed", "codex_auth_required", 4));
 }
 
 #[test]
 fn a_used_up_quota_says_when_it_resets() {
     let env = TestEnv::new();
-    let json = ended(&env, &repo(&env), "shell echo partial > p\nfault quota", &[], "failed", "failed", "codex_rate_limited", 4);
+    let json = ended(&env, &repo(&env), "shell echo partial > p\nfault quota", &[], ("failed", "failed", "codex_rate_limited", 4));
     let error = &json["error"];
     assert!(error["message"].as_str().is_some_and(|m| m.contains("quota")), "{json:#}");
     assert!(error["retry_after_ms"].is_u64() || error["hint"].as_str().is_some_and(|h| h.contains("reset")), "{json:#}");
@@ -49,7 +52,7 @@ fn a_used_up_quota_says_when_it_resets() {
 #[test]
 fn a_provider_that_fails_for_ever() {
     let env = TestEnv::new();
-    ended(&env, &repo(&env), "shell echo partial > p\nfault 400", &[], "failed", "failed", "nonzero_exit", 5);
+    ended(&env, &repo(&env), "shell echo partial > p\nfault 400", &[], ("failed", "failed", "nonzero_exit", 5));
 }
 
 #[test]
@@ -63,14 +66,14 @@ fn a_provider_that_recovers_is_no_failure() {
 #[test]
 fn a_deadline() {
     let env = TestEnv::new();
-    ended(&env, &repo(&env), "shell echo partial > p\nshell sleep 600", &["--deadline", "10"], "timeout", "deadline", "timeout", 7);
+    ended(&env, &repo(&env), "shell echo partial > p\nshell sleep 600", &["--deadline", "10"], ("timeout", "deadline", "timeout", 7));
 }
 
 #[test]
 fn a_token_budget() {
     let env = TestEnv::new();
     let program = "usage input=900 output=200\nshell echo partial > p\nusage input=900 output=200\nshell echo more > q\nmessage done";
-    ended(&env, &repo(&env), program, &["--max-tokens", "1000"], "failed", "token_budget", "token_budget", 6);
+    ended(&env, &repo(&env), program, &["--max-tokens", "1000"], ("failed", "token_budget", "token_budget", 6));
 }
 
 #[test]
