@@ -1564,6 +1564,14 @@ static void r08_priority(void)
 	attempt("real-time i/o", syscall(SYS_ioprio_set, 1, 0, 1 << 13));
 }
 
+/* The parent waits where no signal but one reaches it. */
+static void wait_in_vfork(void)
+{
+	if (vfork() == 0)
+		for (;;)
+			pause();
+}
+
 /* Processes that do all they can to stay; whether they are gone afterwards is for the host to see. */
 static void r09_unkillable(void)
 {
@@ -1579,9 +1587,8 @@ static void r09_unkillable(void)
 			prctl(PR_SET_NAME, "anchorhold", 0, 0, 0);
 			if (i == 1)
 				kill(getpid(), SIGSTOP);
-			if (i == 2 && vfork() == 0)
-				for (;;)
-					pause(); /* the parent waits where no signal but one reaches it */
+			if (i == 2)
+				wait_in_vfork();
 			if (i == 3)
 				ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 			for (i = 0; i < seconds; i++)
