@@ -39,5 +39,4 @@ fn compact(source: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "seccomp_tests.rs"]
 mod tests;
