@@ -38,7 +38,7 @@ demo: image ## a delegation from start to end with a scripted model: no key, no 
 test: image ## all tests, with the real engine and the real Codex CLI
 	@images/codex.sh "$(TARGET_DIR)/codex"
 	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")" ANCHORHOLD_TEST_CODEX="$$(realpath "$(TARGET_DIR)/codex/bin/codex")"; \
-	trap 'docker rm -fv anchorhold-test-gateway >/dev/null 2>&1; docker volume rm -f anchorhold-test-gateway-socket anchorhold-test-gateway-state >/dev/null 2>&1' EXIT; \
+	trap '{ docker rm -fv anchorhold-test-gateway; docker volume rm -f anchorhold-test-gateway-socket anchorhold-test-gateway-state; } >/dev/null 2>&1 || true' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  set -x; cargo nextest run --locked --profile $(if $(CI),ci,default); \
 	else \

@@ -55,6 +55,12 @@ pub fn limit_agent(max_file_bytes: u64) -> Result<()> {
     limit(Resource::Core, 0)?;
     // A sparse file may be far larger than the disk; nothing that reads it afterwards should have to care.
     limit(Resource::Fsize, max_file_bytes.max(1 << 30))?;
+    // Descriptors and pinned memory are the kernel's own, counted by no cgroup; queues and real-time classes serve nobody in a cell.
+    limit(Resource::Nofile, 16_384)?;
+    limit(Resource::Memlock, 64 << 10)?;
+    for none in [Resource::Msgqueue, Resource::Rtprio, Resource::Nice] {
+        limit(none, 0)?;
+    }
     // The kernel takes the agent's processes first when memory is short. Raising needs no privilege; a kernel without it is no reason to stop.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     Ok(())
