@@ -79,7 +79,8 @@ fn a_token_budget() {
 #[test]
 fn an_unreachable_provider() {
     // Nothing listens there: the gateway's own loopback.
-    let env = TestEnv::new()
+    let owner = TestEnv::new();
+    let env = owner
         .with("ANCHORHOLD_MODEL_UPSTREAM", "http://127.0.0.1:9/v1")
         .with("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "3")
         .with("OPENAI_API_KEY", "test-key-not-real");
