@@ -19,7 +19,7 @@ const LOG_FILES: u64 = 2;
 
 /// Docker's own masks (the union of 20.10's and today's, since a list of ours replaces them) and further facts about the host that no
 /// build needs. `meminfo`, `cpuinfo`, `stat` and `uptime` stay: runtimes read them.
-const MASKED: [&str; 39] = [
+const MASKED: [&str; 43] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -34,12 +34,15 @@ const MASKED: [&str; 39] = [
     "/sys/firmware",
     // From here on: ours.
     "/proc/buddyinfo",
+    "/proc/bus",
     "/proc/cmdline",
     "/proc/config.gz",
     "/proc/crypto",
     "/proc/diskstats",
+    "/proc/fs",
     "/proc/iomem",
     "/proc/ioports",
+    "/proc/irq",
     "/proc/kallsyms",
     "/proc/key-users",
     "/proc/kpagecgroup",
@@ -52,6 +55,7 @@ const MASKED: [&str; 39] = [
     "/proc/pressure",
     "/proc/slabinfo",
     "/proc/softirqs",
+    "/proc/swaps",
     "/proc/vmallocinfo",
     "/proc/zoneinfo",
     "/sys/block",
