@@ -24,6 +24,10 @@ fn main() -> io::Result<()> {
         hash.add(&(content.len() as u64).to_le_bytes());
         hash.add(&content);
     }
+    // A binary that can be weakened and a product binary never take each other's image.
+    if env::var_os("CARGO_FEATURE_WEAKEN").is_some() {
+        hash.add(b"weaken");
+    }
     println!("cargo::rustc-env=ANCHORHOLD_BUILD_ID={:032x}", hash.0);
     Ok(())
 }

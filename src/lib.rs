@@ -15,6 +15,7 @@ pub mod job;
 pub mod mcp;
 pub mod process;
 pub mod protocol;
+pub mod weaken;
 pub mod workspace;
 
 /// Identifies the sources of this build (see `build.rs`): the runtime image must carry the same.

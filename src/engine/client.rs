@@ -97,7 +97,7 @@ impl Engine {
     /// A volume that exists already is used as it is, whatever its labels.
     pub async fn create_container(&self, spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
         const WHAT: &str = "create the container";
-        let body = spec::create_body(spec)?;
+        let body = crate::weaken::container(spec::create_body(spec)?)?;
         let options = query::CreateContainerOptionsBuilder::default().name(spec.name.as_str()).build();
         match self.short(WHAT, self.docker.create_container(Some(options), body)).await? {
             Ok(made) => Ok((ContainerId::parse(&made.id)?, made.warnings)),

@@ -1,0 +1,79 @@
+//! Protections taken away by name: the positive controls of the attack suite, and its mutation run.
+//!
+//! A test that shows an attack to fail proves something only when the same attack succeeds once the protection is gone. The feature `weaken` builds
+//! a binary in which each protection can be gone, and only that binary: without the feature every function here is a constant, so that a product
+//! binary has nothing to switch. The feature is part of the build id, so neither kind of binary accepts the other's image.
+//!
+//! `ANCHORHOLD_WEAKEN` holds names, separated by commas. A point is named `<part>.<rule>` where the code says `weaken::off("<part>.<rule>")`; the
+//! attack suite finds the points by reading the sources, and each must turn a case red. `ANCHORHOLD_WEAKEN_JOB` and `ANCHORHOLD_WEAKEN_GATEWAY` hold
+//! a JSON merge patch (RFC 7396) for the body of the create call of a job's or a gateway's container. All three are handed on into containers.
+
+#[cfg(feature = "weaken")]
+pub use enabled::{container, off};
+
+/// Whether the protection of this name is taken away; never in a product build.
+#[cfg(not(feature = "weaken"))]
+#[inline]
+pub const fn off(_point: &str) -> bool {
+    false
+}
+
+/// The body of a create call as it is sent: unchanged in a product build.
+#[cfg(not(feature = "weaken"))]
+#[inline]
+pub fn container<T>(body: T) -> crate::error::Result<T> {
+    Ok(body)
+}
+
+#[cfg(feature = "weaken")]
+mod enabled {
+    use std::sync::OnceLock;
+
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    use crate::error::{Error, Result};
+
+    const POINTS: &str = "ANCHORHOLD_WEAKEN";
+
+    /// Whether the protection of this name is taken away.
+    pub fn off(point: &str) -> bool {
+        static OFF: OnceLock<Vec<String>> = OnceLock::new();
+        let off = OFF.get_or_init(|| std::env::var(POINTS).unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect());
+        off.iter().any(|name| name == point)
+    }
+
+    /// The body of a create call with the merge patch for its kind, and with the names of what is off in its environment.
+    pub fn container<T: Serialize + DeserializeOwned>(body: T) -> Result<T> {
+        let failed = |e: serde_json::Error| Error::internal("weaken a container's specification").with_source(e);
+        let mut value = serde_json::to_value(body).map_err(failed)?;
+        let kind = if value.pointer("/Labels").and_then(|labels| labels.get("anchorhold.gateway")).is_some() { "GATEWAY" } else { "JOB" };
+        if let Ok(patch) = std::env::var(format!("ANCHORHOLD_WEAKEN_{kind}")) {
+            merge(&mut value, serde_json::from_str(&patch).map_err(failed)?);
+        }
+        if let (Ok(points), Some(env)) = (std::env::var(POINTS), value.get_mut("Env").and_then(Value::as_array_mut)) {
+            env.push(format!("{POINTS}={points}").into());
+        }
+        serde_json::from_value(value).map_err(failed)
+    }
+
+    /// RFC 7396.
+    fn merge(target: &mut Value, patch: Value) {
+        let Value::Object(patch) = patch else {
+            *target = patch;
+            return;
+        };
+        if !target.is_object() {
+            *target = Value::Object(serde_json::Map::new());
+        }
+        let Some(target) = target.as_object_mut() else { return };
+        for (key, value) in patch {
+            if value.is_null() {
+                target.shift_remove(&key);
+            } else {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
