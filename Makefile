@@ -69,6 +69,10 @@ attacks: weakened ## the attack suite and its controls, as a table (RUNTIME=runs
 attacks-mutate: weakened ## takes away each protection in turn: at least one attack must succeed
 	@export $(ATTACK_VARIABLES); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_ATTACKS=mutate cargo test --locked --test attacks -- $(ONLY)
 
+.PHONY: attacks-document
+attacks-document:
+	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks
+
 .PHONY: bench
 bench: image ## the figures of speed and size, each beside its limit
 	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")"; set -x; cargo bench --locked --bench '*'

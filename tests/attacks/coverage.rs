@@ -8,10 +8,11 @@ use libtest_mimic::{Failed, Trial};
 use crate::case::Group;
 
 pub fn trials(groups: &[Group]) -> Vec<Trial> {
-    let (cases, points) = (groups.to_vec(), groups.to_vec());
+    let (cases, points, pages) = (groups.to_vec(), groups.to_vec(), groups.to_vec());
     vec![
         Trial::test("coverage::every_case_has_a_control", move || every_case_has_a_control(&cases)),
         Trial::test("coverage::every_point_has_a_mutation", move || every_point_has_a_mutation(&points)),
+        Trial::test("coverage::the_pages_are_current", move || the_pages_are_current(&pages)),
     ]
 }
 
@@ -55,6 +56,12 @@ fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
         groups.iter().flat_map(Group::single_weakenings).flat_map(|w| w.points.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).collect();
     let mut problems: Vec<String> = points.difference(&weakened).map(|p| format!("the protection {p} is weakened by no mutation")).collect();
     problems.extend(weakened.difference(&points).map(|p| format!("a mutation names {p}, which is not in the sources")));
+    verdict(&problems)
+}
+
+fn the_pages_are_current(groups: &[Group]) -> Result<(), Failed> {
+    let stale = crate::document::pages(groups).into_iter().filter(|(path, text)| std::fs::read_to_string(path).ok().as_ref() != Some(text));
+    let problems: Vec<String> = stale.map(|(path, _)| format!("{} is not current: `make attacks-document` writes it", path.display())).collect();
     verdict(&problems)
 }
 

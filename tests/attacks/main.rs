@@ -1,7 +1,8 @@
 //! The attack suite: named cases, each blocked in the product and each successful once a protection is taken away.
 //!
 //! The test runner gets one trial for each group in the product and one for each control. `make attacks` (`ANCHORHOLD_ATTACKS=table`) prints a
-//! table instead, `make attacks-mutate` (`ANCHORHOLD_ATTACKS=mutate`) weakens one thing at a time; arguments choose groups. See README.md here.
+//! table instead, `make attacks-mutate` (`ANCHORHOLD_ATTACKS=mutate`) weakens one thing at a time; arguments
+//! choose groups. `ANCHORHOLD_ATTACKS=document` writes the pages in `docs/`. See README.md here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 #![allow(dead_code, reason = "areas use their own part of the harness")]
@@ -14,6 +15,7 @@ mod arena;
 mod case;
 mod cell;
 mod coverage;
+mod document;
 mod report;
 
 use std::process::ExitCode;
@@ -37,6 +39,10 @@ fn main() -> ExitCode {
     let good = match std::env::var("ANCHORHOLD_ATTACKS").as_deref() {
         Ok("table") => report::table(&chosen()),
         Ok("mutate") => report::mutations(&chosen()),
+        Ok("document") => {
+            document::write(&groups);
+            true
+        }
         _ => return libtest_mimic::run(&Arguments::from_args(), trials(&groups)).exit_code(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
