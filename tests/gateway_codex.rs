@@ -87,6 +87,8 @@ impl Cell {
             expires_unix: u64::MAX,
             max_running_jobs: 1,
             instance: "test".to_owned(),
+            bounds: Default::default(),
+            ceilings: Default::default(),
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);

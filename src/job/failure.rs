@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 39] = [
+const CODES: [Code; 40] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -31,6 +31,7 @@ const CODES: [Code; 39] = [
     Code::NonzeroExit,
     Code::Timeout,
     Code::TokenBudget,
+    Code::GatewayLimit,
     Code::OutOfMemory,
     Code::OutOfDisk,
     Code::JobNotFound,
@@ -161,6 +162,7 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",
         (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
         (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",
+        (Code::GatewayLimit, _) => "see which ceiling the message names, raise it in the settings or give the job a smaller task",
         (Code::OutOfDisk, _) => "raise `[limits] disk` or give it a smaller task",
         (Code::JobCancelled | Code::JobLost, _) | (_, Reason::Interrupted) => "start a new job",
         _ => "read the job's log (`anchorhold logs`), correct the cause and start a new job",
