@@ -14,8 +14,8 @@ use crate::weaken;
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// Failures before which the provider did no work that it counts.
 const UNBILLED: [&str; 5] = ["auth", "bad_request", "model", "quota", "rate_limit"];
-/// Events with which every answer begins, before the first of the model's own.
-const PREFACE: u64 = 2;
+/// Events that tell of no work of the model's.
+const PREFACE: [&[u8]; 5] = [b"response.created", b"response.in_progress", b"response.queued", b"response.failed", b"error"];
 
 /// Settles a request when dropped.
 pub struct Meter {
@@ -30,6 +30,8 @@ pub struct Meter {
     pub sent: bool,
     /// The provider has begun to answer.
     pub answered: bool,
+    /// The model has said something.
+    worked: bool,
     /// Bytes that went to the job.
     pub sent_bytes: u64,
     /// One word for the ledger.
@@ -48,6 +50,7 @@ impl Meter {
             settlement: Settlement::default(),
             sent: false,
             answered: false,
+            worked: false,
             sent_bytes: 0,
             outcome: "gone",
             status: 0,
@@ -75,11 +78,18 @@ impl Meter {
         self.settlement.error = Some(failure.error.clone());
     }
 
-    /// The provider said in its answer, after so many events, that it failed.
-    pub fn failed_after(&mut self, failure: &Failure, events: u64) {
+    /// These events, framed by us, go to the job.
+    pub fn passed(&mut self, events: &[u8]) {
+        self.sent_bytes += events.len() as u64;
+        self.worked =
+            self.worked || events.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"event: ")).any(|kind| !PREFACE.contains(&kind));
+    }
+
+    /// The provider said in its answer that it failed. Where the model had said nothing yet, there are failures that cost nothing.
+    pub fn failed_within(&mut self, failure: &Failure) {
         self.fail(failure);
         self.status = 200;
-        if events <= PREFACE && UNBILLED.contains(&failure.error.kind.as_str()) {
+        if !self.worked && UNBILLED.contains(&failure.error.kind.as_str()) {
             self.sent = false;
         }
     }

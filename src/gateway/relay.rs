@@ -367,7 +367,7 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
         };
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let result = reader.push(&bytes, &mut out);
-        meter.sent_bytes += out.len() as u64;
+        meter.passed(&out);
         meter.settlement.usage = reader.usage;
         if reader.events > 0 && !meter.answered {
             meter.answered = true;
@@ -377,7 +377,7 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
             match end {
                 End::Done => meter.outcome = "ok",
                 End::Failed(failure) => {
-                    meter.failed_after(&failure, reader.events);
+                    meter.failed_within(&failure);
                 }
             }
             drop(meter);

@@ -307,5 +307,7 @@ fn question() -> Value {
         "prompt_cache_key": "chosen-by-the-job", "client_metadata": {"x": "y"}})
 }
 
+mod clients;
 mod model;
 mod slots_and_state;
+mod spend;
