@@ -58,7 +58,16 @@ async fn connections_are_bounded_for_a_job_and_over_all() {
     let mut late = gateway.open(9, Channel::Model, false).await;
     assert!(closed(&mut late).await);
     drop(idle);
-    while gateway.open(9, Channel::Model, false).await.read(&mut [0; 0]).await.is_err() {}
+    // There is room again as soon as the gateway has seen them go.
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut stream = gateway.open(9, Channel::Model, false).await;
+        let _ = stream.write_all(post(&question().to_string()).as_bytes()).await;
+        if matches!(soon(stream.read(&mut [0; 1])).await, Ok(1)) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "no room");
+    }
     gateway.end().await;
 }
 
