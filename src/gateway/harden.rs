@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Error, Result};
 use crate::weaken;
@@ -54,8 +55,11 @@ pub fn process() {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // Where all memory may be locked, the copies of the credential in the buffers of HTTP and TLS are too; else its own pages are.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
     raise(Resource::Memlock);
-    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    // With a limit that new memory could meet later, an allocation would fail then; so it is all or nothing.
+    let above_limits = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    let unlimited = above_limits || getrlimit(Resource::Memlock).current.is_none();
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if weaken::off("gateway.locked") || !unlimited || rustix::mm::mlockall(flags).is_err() {
         gap("only the credential's own pages are locked, not the buffers that it passes through (memlock limit)");
