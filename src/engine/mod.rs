@@ -4,7 +4,9 @@ mod answers;
 mod client;
 mod connect;
 mod failure;
+mod fingerprint;
 mod images;
+mod inspect;
 mod model;
 pub mod seccomp;
 mod spec;
@@ -12,7 +14,9 @@ mod ssh;
 mod streams;
 
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
+pub use inspect::Tolerance;
 pub use model::*;
 
 /// Lower-case hexadecimal digits.

@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 39] = [
+const CODES: [Code; 40] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -24,6 +24,7 @@ const CODES: [Code; 39] = [
     Code::EngineError,
     Code::ImageMissing,
     Code::ImageMismatch,
+    Code::IsolationMismatch,
     Code::GatewayUnavailable,
     Code::CodexAuthRequired,
     Code::CodexRateLimited,

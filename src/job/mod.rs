@@ -17,6 +17,7 @@ mod failure;
 mod gateway;
 mod gc;
 pub mod id;
+mod isolation;
 mod labels;
 mod list;
 mod log;

@@ -20,6 +20,8 @@ pub const FRAMES: &str = "/job/in/frames";
 pub const JOB_STATE: &str = "/job/state";
 /// What was sealed; root only, and complete only when `result.json` is there (it is renamed into place last).
 pub const JOB_OUT: &str = "/job/out";
+/// The cell's `passwd` and `group`, to which the image's names are links; root's, readable by all.
+pub const NAMES: &str = "/job/etc";
 /// The agent's HOME, on the job volume outside the workspace, owned by the agent.
 pub const HOME: &str = "/job/home";
 /// The agent's CODEX_HOME.
