@@ -8,6 +8,7 @@ mod fingerprint;
 mod images;
 mod inspect;
 mod model;
+mod record;
 pub mod seccomp;
 mod spec;
 mod ssh;
@@ -18,6 +19,7 @@ pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
 pub use inspect::Tolerance;
 pub use model::*;
+pub use record::{CellRecord, MountRecord};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
