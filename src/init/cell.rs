@@ -169,7 +169,7 @@ async fn job() -> u8 {
     let ending = if resealed {
         cell.phase(Phase::Sealing, None);
         cell.replay_events();
-        if cell.facts().out_of_memory {
+        if cell.facts().out_of_memory || Path::new(paths::JOB_STATE).join(paths::KILLED_FOR_MEMORY).exists() {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
         } else {
             Ending::new(Reason::Interrupted, "The cell was killed before it could seal; sealed by a second start.")

@@ -14,7 +14,7 @@ use crate::protocol::paths;
 use crate::protocol::result::Reason;
 
 /// Time between two looks while little is written.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_millis(500);
 /// The same while much is.
 const FAST: Duration = Duration::from_millis(100);
 /// Walks come at least this often while something is written.
