@@ -206,7 +206,8 @@ pub(super) mod tests {
 
     #[test]
     fn uids_differ_and_fit_the_engine() {
-        let (plain, mapped) = (walls(&engine_facts()), walls(&EngineFacts { security_options: vec!["name=seccomp".into(), "name=rootless".into()], ..engine_facts() }));
+        let (plain, mapped) =
+            (walls(&engine_facts()), walls(&EngineFacts { security_options: vec!["name=seccomp".into(), "name=rootless".into()], ..engine_facts() }));
         let drawn: std::collections::BTreeSet<u32> = (0..200).map(|_| plain.draw_uid()).collect();
         assert!(drawn.len() > 190);
         assert!(drawn.iter().all(|uid| (FIRST_UID..FIRST_UID + (1 << UID_BITS)).contains(uid) && *uid <= i32::MAX.cast_unsigned()));

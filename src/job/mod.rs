@@ -31,7 +31,9 @@ mod start;
 mod state;
 mod status;
 mod time;
+mod version;
 mod watch;
+pub mod weakness;
 
 pub use id::JobId;
 pub use model::*;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::labels::JobLabels;
 use super::JobId;
 use super::isolation::Walls;
+use super::labels::JobLabels;
 use crate::config::Settings;
 use crate::engine::{ContainerSpec, ObjectName, TmpfsMount, VolumeMount};
 use crate::error::Result;
@@ -208,9 +208,9 @@ fn runtime(settings: &Settings) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::isolation::judge;
     use super::super::isolation::tests::engine_facts;
     use super::super::labels::tests::sample;
-    use super::super::isolation::judge;
     use super::*;
 
     #[test]

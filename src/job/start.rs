@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
+use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::now_ms;
-use super::isolation::{self, Walls};
 use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;

@@ -92,7 +92,7 @@ fn each_field_that_is_sent_is_compared() {
             let field = format!("{place}.{name}");
             let mut other = honest.clone();
             other[place][name] = if name == "Labels" { json!({}) } else { changed(value) };
-            assert_eq!(fields(&other), [field.clone()], "changed");
+            assert_eq!(fields(&other), std::slice::from_ref(&field), "changed");
             other[place].as_object_mut().unwrap().shift_remove(name);
             let nothing = settled(name, value).is_null();
             assert_eq!(fields(&other).contains(&field), !nothing, "{field} dropped");
@@ -229,7 +229,10 @@ fn a_reservation_that_is_not_known_is_refused() {
     let swap = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
     assert_eq!(judge(swap, STRICT), Err(Code::IsolationMismatch));
     assert_eq!(judge(swap, Tolerance { swap: true, ..STRICT }), Ok(()));
-    assert_eq!(judge("Your kernel does not support pids limit capabilities or the cgroup is not mounted. PIDs limit discarded.", STRICT), Err(Code::IsolationMismatch));
+    assert_eq!(
+        judge("Your kernel does not support pids limit capabilities or the cgroup is not mounted. PIDs limit discarded.", STRICT),
+        Err(Code::IsolationMismatch)
+    );
     assert_eq!(judge("IPv4 forwarding is disabled. Networking will not work.", STRICT), Ok(()));
     assert_eq!(judge("something new", STRICT), Err(Code::IsolationMismatch));
     assert_eq!(judge("something new", Tolerance { warnings: true, ..STRICT }), Ok(()));
