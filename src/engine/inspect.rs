@@ -19,6 +19,9 @@ const MAX_NAMED: usize = 40;
 /// Lists whose order means nothing.
 const SETS: [&str; 8] = ["CapAdd", "CapDrop", "Env", "MaskedPaths", "Mounts", "ReadonlyPaths", "SecurityOpt", "Ulimits"];
 
+/// Objects whose fields have fixed names, so that an empty field says nothing. In all others a name is a fact even with nothing behind it (`Volumes`).
+const RECORDS: [&str; 8] = ["DriverConfig", "Healthcheck", "LogConfig", "Mounts", "RestartPolicy", "TmpfsOptions", "Ulimits", "VolumeOptions"];
+
 /// What an engine fills in where the body is silent. Bodies of ours are not (a test sees to it); one that the attack suite has weakened may be.
 const FILLED_IN: [&str; 16] = [
     "CgroupnsMode",
@@ -226,7 +229,9 @@ fn settled(name: &str, value: &Value) -> Value {
         }
         Value::Object(fields) => {
             let mut fields: Vec<(String, Value)> = fields.iter().map(|(key, item)| (key.clone(), settled(key, item))).collect();
-            fields.retain(|(_, item)| !item.is_null());
+            if RECORDS.contains(&name) {
+                fields.retain(|(_, item)| !item.is_null());
+            }
             fields.sort_by(|a, b| a.0.cmp(&b.0));
             if fields.is_empty() { Value::Null } else { Value::Object(fields.into_iter().collect()) }
         }

@@ -62,6 +62,7 @@ fn changed(value: &Value) -> Value {
         Value::Bool(on) => json!(!on),
         Value::Number(number) => json!(number.as_i64().unwrap() + 1),
         Value::String(text) => json!(format!("{text}x")),
+        Value::Array(items) if items.is_empty() => json!(["x"]),
         Value::Array(items) => {
             let mut items = items.clone();
             items.pop();
@@ -119,7 +120,7 @@ fn each_element_is_compared() {
                 assert!(fields(&other).contains(&field), "{field} and more");
             }
             Value::Object(items) => {
-                for key in items.keys().filter(|key| !settled(key, &items[*key]).is_null()) {
+                for key in items.keys().filter(|key| !RECORDS.contains(&name.as_str()) || !settled(key, &items[*key]).is_null()) {
                     let mut other = honest.clone();
                     other["HostConfig"][name].as_object_mut().unwrap().shift_remove(key);
                     assert!(fields(&other).contains(&field), "{field}.{key}");
@@ -218,7 +219,7 @@ fn only_what_the_engine_said_beforehand_is_excused() {
             assert_eq!(with(tolerance, field, nothing.clone()), 0, "{field}");
             assert_eq!(with(STRICT, field, nothing), 1, "{field}");
         }
-        assert_eq!(with(all, field, json!(1 << 50)), 1, "{field}");
+        assert_eq!(with(all, field, json!(1_u64 << 50)), 1, "{field}");
     }
     assert_eq!(with(all, "CapDrop", json!([])), 1);
 }
