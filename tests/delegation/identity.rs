@@ -16,7 +16,7 @@ fn the_agent_has_a_name_that_it_cannot_change() {
     let repo = env.repo();
     let program = concat!(
         "shell { whoami; id -gn; python3 -c 'import getpass; print(getpass.getuser())'; getent passwd agent | cut -d: -f6; } > names\n",
-        "shell for f in /etc/passwd /job/etc/passwd /etc/group; do echo x >> $f; rm -f $f; mv $f /tmp/x; chmod 666 $f; done 2>/dev/null; mv /job/etc /job/x; whoami > still\n",
+        "shell for f in /etc/passwd /job/etc/passwd /etc/group; do echo x >> $f; unlink $f; mv $f /tmp/x; chmod 666 $f; done 2>/dev/null; mv /job/etc /job/x; whoami > still\n",
         "shell git commit -q --allow-empty -m mine; git log -1 --format=%s > committed\n",
         "message done",
     );

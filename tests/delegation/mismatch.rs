@@ -20,7 +20,9 @@ const FAULTS: &[Fault] = &[
     ("HostConfig.SecurityOpt", |host| host["SecurityOpt"] = json!(["no-new-privileges:true"])),
     ("HostConfig.SecurityOpt", |host| host["SecurityOpt"][0] = json!("no-new-privileges:false")),
     ("HostConfig.PidsLimit", |host| host["PidsLimit"] = json!(-1)),
-    ("HostConfig.Memory", |host| host["Memory"] = json!(1_u64 << 40)),
+    ("HostConfig.MemorySwap", |host| host["MemorySwap"] = json!(-1)),
+    ("HostConfig.NanoCpus", |host| host["NanoCpus"] = json!(0)),
+    ("HostConfig.Ulimits", |host| host["Ulimits"].as_array_mut().unwrap().truncate(3)),
     ("HostConfig.Binds", |host| host["Binds"] = json!(["/etc:/host:ro"])),
     ("HostConfig.Privileged", |host| host["Privileged"] = json!(true)),
 ];
