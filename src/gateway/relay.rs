@@ -201,6 +201,9 @@ impl Relay {
                     return Err(no(StatusCode::BAD_REQUEST, refusal.code, refusal.message).into());
                 }
             };
+            if !accepted.forced.is_empty() {
+                meter.field("forced", accepted.forced);
+            }
             (Bytes::from(accepted.request.to_string()), accepted.model, accepted.additional_tools, accepted.request)
         };
         meter.field("model", model.as_str());
