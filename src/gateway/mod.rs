@@ -13,12 +13,14 @@
 
 mod admin;
 mod failure;
+mod fingerprint;
 mod json;
 mod ledger;
 mod policy;
 mod registry;
 mod rehearsal;
 mod relay;
+mod seal;
 mod secret;
 mod server;
 mod slots;

@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod attest;
+mod audit;
 mod authorities;
 mod bury;
 mod check;
@@ -35,6 +36,7 @@ mod version;
 mod watch;
 pub mod weakness;
 
+pub use audit::LedgerPart;
 pub use id::JobId;
 pub use model::*;
 pub use service::Jobs;
