@@ -464,7 +464,7 @@ impl Cell {
         let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
-        command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());
+        command.env_clear().envs(line.env).envs(crate::weaken::handed_on()).args(args).stdin(std::process::Stdio::piped());
         let (mut child, pid) = self.reaper.spawn(&mut command).map_err(failed)?;
         if let Some(stdin) = child.stdin.take() {
             let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;
