@@ -245,8 +245,9 @@ pub(super) mod tests {
         assert_eq!(lines.last().unwrap()["seq"], 200);
         assert!(lines.len() < 200 && lines.len() > KEEP);
         // A crash between the rename and the first line.
+        let name = full_name(ledger.first_seq);
         drop(ledger);
-        std::fs::rename(dir.path().join("ledger.jsonl"), dir.path().join(full_name(lines.last().unwrap()["seq"].as_u64().unwrap()))).unwrap();
+        std::fs::rename(dir.path().join(CURRENT), dir.path().join(name)).unwrap();
         Ledger::open_sized(dir.path(), 1000).unwrap().append("x", field(0)).unwrap();
         assert_eq!(verify(dir.path()).last().unwrap()["seq"], 201);
     }
