@@ -5,7 +5,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod cell;
 mod endings;
 mod patch;
 mod refusals;
