@@ -104,7 +104,7 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
         untrusted_activity: if is_final {
             None
         } else {
-            last.and_then(|record| record.message.as_deref()).map(|text| crate::display::line(text.as_bytes()).chars().take(MAX_ACTIVITY).collect())
+            last.and_then(|record| record.message.as_deref()).map(|text| crate::display::clip(text.as_bytes(), MAX_ACTIVITY))
         },
         queue_position: if is_final { None } else { last.and_then(|record| record.position) },
         events_seen: last.map_or(0, |record| record.events),

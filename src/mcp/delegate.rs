@@ -171,7 +171,7 @@ impl Reporter {
 
 /// One progress record in words.
 pub fn sentence(progress: &Progress) -> String {
-    let activity = progress.message.as_deref().map(|text| display::line(text.as_bytes())).filter(|text| !text.is_empty());
+    let activity = progress.message.as_deref().map(|text| display::clip(text.as_bytes(), 240)).filter(|text| !text.is_empty());
     match progress.phase {
         Phase::Unpacking => "unpacking the workspace".to_owned(),
         Phase::Queued => match progress.position {
@@ -179,7 +179,7 @@ pub fn sentence(progress: &Progress) -> String {
             None => "queued".to_owned(),
         },
         Phase::Running => match activity {
-            Some(activity) => format!("running: {}", activity.chars().take(240).collect::<String>()),
+            Some(activity) => format!("running; the agent's words: {activity}"),
             None => "running".to_owned(),
         },
         Phase::Sealing => "sealing the result".to_owned(),
