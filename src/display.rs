@@ -192,8 +192,8 @@ fn escape(bytes: &[u8], keep_lines: bool, max: usize, line_max: usize) -> String
                     kept
                 }
                 '\t' if keep_lines => to.push("\t"),
-                '\n' => to.push("\\n"),
-                '\t' => to.push("\\t"),
+                '\n' if !raw => to.push("\\n"),
+                '\t' if !raw => to.push("\\t"),
                 '\r' if !raw => to.push("\\r"),
                 c if is_deceptive(c) && !raw => to.push(&c.escape_unicode().to_string()),
                 c => to.push(c.encode_utf8(&mut buffer)),

@@ -130,7 +130,8 @@ pub fn answer(result: &JobResult, full: bool, mut meta: Meta, keep: Keep) -> Ans
     let patch = Patch::of(result);
     describe(result, &patch, &mut meta);
     // Known to nobody while the job ran, so that no text of a job can end its own quotation.
-    let boundary: String = JobId::random().as_str().chars().take(16).collect();
+    let random = if weaken::off("mcp.boundary") { "0".repeat(32) } else { JobId::random().to_string() };
+    let boundary: String = random.chars().take(16).collect();
     meta.set("untrusted_boundary", boundary.as_str());
     let mut value = fields(result, &patch, full, keep, &boundary);
     let mut blocks = Vec::new();

@@ -218,7 +218,7 @@ fn long_lists_are_cut_in_a_result_and_whole_in_the_report() {
     result.risk.symlinks = vec![item; 500];
     let (value, _, _) = answer(&result, false, Keep::Stored);
     assert_eq!((value["risk"]["symlinks"].as_array().unwrap().len(), &value["risk_count"]), (100, &json!(500)));
-    assert!(value["summary"].as_str().unwrap().contains("symlinks (500)"));
+    assert!(value["summary"].as_str().unwrap().contains("symlink (500)"));
     let report = render::report(&result);
     assert_eq!(report["risk"]["symlinks"].as_array().unwrap().len(), 500);
 }
