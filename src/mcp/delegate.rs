@@ -226,7 +226,7 @@ mod tests {
         };
         assert_eq!(sentence(&record(Phase::Queued, None, Some(2))), "queued (position 2)");
         assert_eq!(sentence(&record(Phase::Running, Some("$ cargo test"), None)), "running; the agent's words: $ cargo test");
-        assert_eq!(sentence(&record(Phase::Running, Some("a\x1b]0;x\u{202e}"), None)), "running: a\\u{1b}]0;x\\u{202e}");
+        assert_eq!(sentence(&record(Phase::Running, Some("a\x1b]0;x\u{202e}"), None)), "running; the agent's words: a\\u{1b}]0;x\\u{202e}");
         assert_eq!(sentence(&record(Phase::Sealing, Some("ignored"), None)), "sealing the result");
     }
 }
