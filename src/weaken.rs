@@ -9,7 +9,7 @@
 //! a JSON merge patch (RFC 7396) for the body of the create call of a job's or a gateway's container. All three are handed on into containers.
 
 #[cfg(feature = "weaken")]
-pub use enabled::{container, off};
+pub use enabled::{container, hand_on, off};
 
 /// Whether the protection of this name is taken away; never in a product build.
 #[cfg(not(feature = "weaken"))]
@@ -17,6 +17,11 @@ pub use enabled::{container, off};
 pub const fn off(_point: &str) -> bool {
     false
 }
+
+/// Hands on to a child with an empty environment what is taken away; nothing in a product build.
+#[cfg(not(feature = "weaken"))]
+#[inline]
+pub fn hand_on(_command: &mut std::process::Command) {}
 
 /// The body of a create call as it is sent: unchanged in a product build.
 #[cfg(not(feature = "weaken"))]
@@ -42,6 +47,13 @@ mod enabled {
         static OFF: OnceLock<Vec<String>> = OnceLock::new();
         let off = OFF.get_or_init(|| std::env::var(POINTS).unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect());
         off.iter().any(|name| name == point)
+    }
+
+    /// Hands the names on to a child whose environment is empty.
+    pub fn hand_on(command: &mut std::process::Command) {
+        if let Some(points) = std::env::var_os(POINTS) {
+            command.env(POINTS, points);
+        }
     }
 
     /// The body of a create call with the merge patch for its kind, and with the names of what is off in its environment.
