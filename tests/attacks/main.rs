@@ -12,12 +12,14 @@
 mod support;
 
 mod arena;
+mod callers;
 mod case;
 mod cell;
 mod coverage;
 mod document;
 mod engine;
 mod report;
+mod review;
 
 use std::process::ExitCode;
 
@@ -26,7 +28,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, engine::GROUPS].concat()
+    [cell::GROUPS, engine::GROUPS, review::GROUPS, callers::GROUPS].concat()
 }
 
 fn main() -> ExitCode {
