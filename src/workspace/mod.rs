@@ -9,6 +9,7 @@ pub mod collect;
 mod diff;
 mod listing;
 pub mod model;
+mod objects;
 mod pack;
 mod repo;
 mod risk;
@@ -23,4 +24,4 @@ mod working_tree;
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
-pub use snapshot::{Packed, Plan, pack, plan};
+pub use snapshot::{Packed, Plan, pack, plan, plan_within};
