@@ -264,7 +264,7 @@ impl Packer<'_> {
             Err(e) => return Got::LeftOut(why(e)),
         };
         // The index's word is the better first guess; the disk decides.
-        let first_link = entry.mode == Mode::Symlink;
+        let first_link = entry.mode == Mode::Symlink && !weaken::off("export.nofollow");
         for link in [first_link, !first_link] {
             if link {
                 match beneath::read_link(dir, name) {

@@ -76,6 +76,10 @@ pub fn find(start: &Path) -> Result<Repository> {
             }
             let found = std::fs::metadata(&dot_git).map_err(unreadable)?;
             let git_dir = if found.is_dir() { dot_git } else { follow_pointer(&dot_git, dir)? };
+            if crate::weaken::off("export.discovery") && !is_git_dir(&git_dir) {
+                at = dir.parent();
+                continue;
+            }
             return open(dir, &git_dir);
         }
         if is_git_dir(dir) {
@@ -141,6 +145,9 @@ fn common_dir(git_dir: &Path) -> Result<PathBuf> {
 /// Opens a file of a git directory for reading: only a regular file, never blocking on a FIFO.
 pub fn open_regular(path: &Path) -> std::io::Result<std::fs::File> {
     let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
+    if crate::weaken::off("export.git_dir_files") {
+        return std::fs::File::open(path);
+    }
     let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a regular file"));

@@ -161,7 +161,8 @@ impl Shadow {
     /// Whether tracked files differ from HEAD. Submodules are not entered: git would run with *their* configuration.
     pub fn dirty(&self, top: &Path) -> Result<bool> {
         let mut command = self.git();
-        command.env("GIT_WORK_TREE", top).args(["diff", "--quiet", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all"]);
+        command.env("GIT_WORK_TREE", top).args(["diff", "--quiet", "--no-ext-diff", "--no-textconv", "--no-renames"]);
+        command.arg(if weaken::off("export.submodules") { "--ignore-submodules=none" } else { "--ignore-submodules=all" });
         command.arg(self.head.id.to_hex()).arg("--");
         // Anything else than 0 and 1 is an object that is not there (partial clone): the file was touched.
         Ok(run(command, None, "compare the working tree with HEAD")?.code() != 0)
