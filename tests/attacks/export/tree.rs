@@ -28,7 +28,8 @@ pub const GROUP: Group = Group {
         Weakening::point(&["export.regular_only"], &["E04-special-files"]),
         Weakening::point(&["export.attributes"], &["E07-attributes"]),
         Weakening::point(&["export.names"], &["E10-git-names"]),
-        Weakening::point(&["export.submodules"], &["E11-submodule", "E14-host-unchanged"]),
+        Weakening::point(&["export.submodules"], &["E11-submodule"]),
+        Weakening::point(&["export.repo_config"], &["E14-host-unchanged"]),
         Weakening::point(&["export.untracked"], &["E14-untracked"]),
     ],
     mutations: &[],
@@ -47,6 +48,10 @@ fn run(arena: &Arena, _wanted: &[&str]) -> Verdicts {
     let before = host::state(&beside);
     let result = arena.env.run_in(repo.path(), &["delegate", "--json", &host::telling()]).flat();
     let changed = host::difference(&before, &host::state(&beside));
+    if let Some(message) = result["error"]["message"].as_str().filter(|m| m.contains("git directory")) {
+        // PID 1 of the job parses the same rule again: behind the host's check it is the second wall.
+        return vec![("E10-git-names".to_owned(), Verdict::Breached(format!("delivered: {message}")))];
+    }
     let told = Told::of(arena, result);
     let verdict = |id: &str, breached: bool, detail: String| (id.to_owned(), Verdict::of(breached, detail));
     let kinds = ["fifo", "socket"].map(|name| told.left_out(name));
@@ -58,7 +63,7 @@ fn run(arena: &Arena, _wanted: &[&str]) -> Verdicts {
         attributes(arena, &told),
         names(&told),
         verdict("E10-git-names", told.has("CANARY-E10") || refused.iter().any(|why| why != "refused_name"), refused.join(", ")),
-        verdict("E11-submodule", repo.markers().iter().any(|m| m.contains("submodule")), format!("{:?}", repo.markers())),
+        submodule(arena, &told),
         verdict("E14-untracked", told.has("CANARY-E14"), format!("in the cell: {:?}", told.canaries)),
         verdict("E14-host-unchanged", !changed.is_empty(), format!("changed: {changed:?}")),
     ]
@@ -84,10 +89,9 @@ mkdir -p .GIT git~1 sub/.git; for d in .GIT git~1 sub/.git; do echo CANARY-E10 >
 git init -q -b main module; echo m > module/m; git -C module add m; git -C module commit -qm m
 git add ordinary link absolute directory file-becomes-link parent fifo socket export-ignored substituted crlf utf16 .gitattributes XGIT gitX1 subX.git aaXbb Yabs
 for m in module gone; do git update-index --add --cacheinfo "160000,$(git -C module rev-parse HEAD),$m"; done
-printf '[submodule "m\\r"]\n\tpath = "module\\r"\n\turl = ext::sh -c touch%% %s-submodule\n\tupdate = !touch %s-submodule\n[submodule "../../x"]\n\tpath = ../../x\n\turl = --upload-pack=touch\n' $M $M > .gitmodules
+M=$PWD/../marker; printf '[submodule "m\\r"]\n\tpath = "module\\r"\n\turl = ext::sh -c touch%% %s-submodule\n\tupdate = !touch %s-submodule\n[submodule "../../x"]\n\tpath = ../../x\n\turl = --upload-pack=touch\n' $M $M > .gitmodules
 git add .gitmodules
 git commit -qm base
-git -C module config core.fsmonitor "touch $M-submodule; false"; echo dirty > module/m
 rm file-becomes-link; ln -s ../outside/secret file-becomes-link
 rm -r parent; ln -s ../outside parent
 rm fifo socket; mkfifo fifo
@@ -98,6 +102,24 @@ echo CANARY-E14 > .env; echo '*.secret' > .git/info/exclude; echo CANARY-E14 > k
         repo,
         &[(b"XGIT/x", b".GIT/x"), (b"gitX1/x", b"git~1/x"), (b"subX.git/x", b"sub/.git/x"), (b"aaXbb/x", b"../../x"), (b"Yabs/x", b"/abs/x")],
     );
+    repo.bash("git config core.fsmonitor \"touch $PWD/../marker-monitor; false\"");
+}
+
+/// An empty directory, a note, and nothing of the submodule's own configuration.
+fn submodule(arena: &Arena, told: &Told) -> (String, Verdict) {
+    let noted = told.result["snapshot"]["submodule_count"] == 2;
+    let cloned = told.entries.keys().any(|path| path.starts_with(b"module/") || path.starts_with(b"gone/"));
+    // The submodule alone is dirty, so that a comparison with HEAD comes as far as to it.
+    let repo = arena.env.repo();
+    repo.bash(
+        "git init -q -b main m; echo m > m/m; git -C m add m; git -C m commit -qm m
+git update-index --add --cacheinfo \"160000,$(git -C m rev-parse HEAD),m\"; git commit -qm base
+echo '* filter=evil' > m/.git/info/attributes; git -C m config filter.evil.clean \"touch $PWD/../marker-submodule; cat\"; echo x > m/m",
+    );
+    let attempt = host::attempt(arena, repo.path(), &[]);
+    let sprung = repo.markers();
+    let detail = format!("noted: {noted}, files in it: {cloned}, left behind: {sprung:?}, {}", attempt.code);
+    ("E11-submodule".to_owned(), Verdict::of(!noted || cloned || !sprung.is_empty(), detail))
 }
 
 /// Names in the index replaced by others of the same length, with a checksum that fits.
