@@ -17,7 +17,7 @@ use crate::support::{Output, Repo, docker};
 
 /// A product that takes longer hangs; a weakened one is given less, because there the hanging is what is looked for.
 pub fn patience(arena: &Arena) -> Duration {
-    Duration::from_secs(if arena.is_weakened() { 15 } else { 120 })
+    Duration::from_secs(if arena.is_weakened() { 30 } else { 120 })
 }
 
 /// Tells what lies in the cell: entries, links, digests, and every word that begins with `CANARY-`, also in the agent's own repository.

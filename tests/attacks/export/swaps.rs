@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anchorhold::process;
 use rustix::fs::inotify;
+use sha2::Digest as _;
 
 use super::host::{self, Told};
 use crate::arena::Arena;
@@ -88,15 +89,15 @@ fn swapped(arena: &Arena) -> Verdicts {
     let repo = arena.env.repo();
     // Old times, so that git has no reason to open a file while the list is made.
     repo.bash(&format!(
-        r#"cd ..; mkdir outside; echo CANARY-E12L > outside/secret; echo CANARY-E12D > outside/file; ln -s outside link; ln -s outside/secret link-to-file; mkfifo fifo; cd repo
+        r#"cd ..; mkdir outside; echo CANARY-E12L > outside/secret; echo CANARY-E12D > outside/file; ln -s $PWD/outside link; ln -s $PWD/outside/secret link-to-file; mkfifo fifo pipe; cd repo
 for n in 0 1 2 3 4 5 6 7; do head -c 4194305 /dev/urandom > a0$n; done
-mkdir z-dir; echo inside > z-dir/file; echo f > z-fifo; echo l > z-link; head -c 9437184 /dev/zero > z-large; head -c 1000 /dev/zero > z-shrinks; echo after > zz-after
+mkdir z-dir; echo inside > z-dir/file; echo f > z-fifo; echo p > z-pipe; echo l > z-link; head -c 9437184 /dev/zero > z-large; head -c 1000 /dev/zero > z-shrinks; echo after > zz-after
 for n in $(seq -w {GROWING}); do echo > z-grow$n; done
 find . -path ./.git -prune -o -type f -exec touch -d 2020-01-01 {{}} +
 git -c core.compression=0 add .; git commit -qm base"#
     ));
     let at = |path: &str| repo.path().join(path);
-    let pipe = std::fs::OpenOptions::new().read(true).write(true).open(at("../fifo")).expect("fifo");
+    let pipe = std::fs::OpenOptions::new().read(true).write(true).open(at("../pipe")).expect("fifo");
     rustix::io::write(&pipe, b"CANARY-E12F\n").expect("write");
     let first = Opened::of(&at("a00"));
     let child = one_processor(arena, &repo, &["delegate", "--json", &host::telling()]);
@@ -116,6 +117,7 @@ git -c core.compression=0 add .; git commit -qm base"#
             std::fs::rename(at("z-dir"), at("../z-dir")).expect("swap");
             std::fs::rename(at("../link"), at("z-dir")).expect("swap");
             std::fs::rename(at("../fifo"), at("z-fifo")).expect("swap");
+            std::fs::rename(at("../pipe"), at("z-pipe")).expect("swap");
         });
         let memory = scope.spawn(|| {
             let mut most = 0;
@@ -125,7 +127,6 @@ git -c core.compression=0 add .; git commit -qm base"#
             }
             most
         });
-        // A FIFO that is held open at both ends by us keeps no reader waiting: while it should, ours are closed.
         let output = host::bounded(arena, child);
         watched.store(false, std::sync::atomic::Ordering::Relaxed);
         (output, memory.join().expect("the watcher"))
@@ -136,20 +137,22 @@ git -c core.compression=0 add .; git commit -qm base"#
     rustix::io::ioctl_fionbio(&pipe, true).expect("nonblocking");
     let drained = !rustix::io::read(&pipe, &mut [0u8; 64]).is_ok_and(|n| n == 12);
     let told = Told::of(arena, output.flat());
-    let after = told.entries.contains_key(b"zz-after".as_slice()) && told.left_out("z-large") == "changed_while_read";
+    let digest = |bytes: &[u8]| anchorhold::protocol::manifest::hex(&sha2::Sha256::digest(bytes));
+    let expected: [(&[u8], &[u8]); 3] = [(b"z-large", &[0]), (b"z-shrinks", &[0; 10]), (b"zz-after", b"after\n")];
+    let wrong: Vec<_> = expected
+        .iter()
+        .filter(|(name, bytes)| told.entries.get(*name) != Some(&digest(bytes)))
+        .map(|(name, _)| name.escape_ascii().to_string())
+        .collect();
     let link = told.entries.get(b"z-link".as_slice()).cloned().unwrap_or_default();
     let of = |id: &str, breached: bool, detail: String| (id.to_owned(), Verdict::of(breached, detail));
     vec![
         of("E12-becomes-link", told.has("CANARY-E12L"), format!("sent as {link:?}")),
         of("E12-parent-becomes-link", told.has("CANARY-E12D"), told.left_out("z-dir/file")),
         of("E12-becomes-fifo", told.left_out("z-fifo") != "special_file", told.left_out("z-fifo")),
-        of("E12-fifo-drained", drained, format!("{}, drained: {drained}", told.left_out("z-fifo"))),
+        of("E12-fifo-drained", drained, format!("{}, drained: {drained}", told.left_out("z-pipe"))),
         of("E12-grows", memory > MEMORY_MIB, format!("{memory} MiB at most")),
-        of(
-            "E12-in-step",
-            !after,
-            format!("z-large {}, zz-after there: {}", told.left_out("z-large"), told.entries.contains_key(b"zz-after".as_slice())),
-        ),
+        of("E12-in-step", !wrong.is_empty(), format!("not as they were read: {wrong:?}")),
     ]
 }
 
