@@ -18,6 +18,7 @@ mod coverage;
 mod document;
 mod export;
 mod report;
+mod supply;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, export::GROUPS].concat()
+    [cell::GROUPS, export::GROUPS, supply::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

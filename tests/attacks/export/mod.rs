@@ -2,7 +2,7 @@
 
 mod caps;
 mod config;
-mod host;
+pub mod host;
 mod repository;
 mod swaps;
 mod tree;
