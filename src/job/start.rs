@@ -92,7 +92,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
 
     let planning = {
         let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
-        blocking(&core, move || crate::workspace::plan(&workspace, &settings.workspace))
+        blocking(&core, move || crate::workspace::plan_within(&workspace, &settings.roots.allow, &settings.workspace))
     };
     let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");

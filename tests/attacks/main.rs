@@ -18,8 +18,10 @@ mod cell;
 mod coverage;
 mod document;
 mod engine;
+mod export;
 mod report;
 mod review;
+mod supply;
 
 use std::process::ExitCode;
 
@@ -28,7 +30,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, engine::GROUPS, review::GROUPS, callers::GROUPS].concat()
+    [
+        cell::GROUPS,
+        engine::GROUPS,
+        export::GROUPS,
+        review::GROUPS,
+        callers::GROUPS,
+        supply::GROUPS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
