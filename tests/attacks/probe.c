@@ -242,6 +242,42 @@ static void c01_privileges(void)
 		yes("no seccomp filter");
 }
 
+/* A field of /proc/1/status, as a number of this base; -1 where it is not. */
+static long long of_pid_1(const char *field, int base)
+{
+	static char text[8192];
+	char *line, what[32];
+	snprintf(what, sizeof what, "\n%s:", field);
+	if (slurp("/proc/1/status", text, sizeof text) < 0 || !(line = strstr(text, what)))
+		return -1;
+	return (long long)strtoull(line + strlen(what), NULL, base);
+}
+
+/* PID 1 is the one that must not gain anything either: all that it may ever have are CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID and SETPCAP. */
+static void c01_first_process(void)
+{
+	static const char *const sets[] = { "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb" };
+	const unsigned long long wanted = 1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+	size_t i;
+	for (i = 0; i < sizeof sets / sizeof *sets; i++) {
+		long long set = of_pid_1(sets[i], 16);
+		if (set < 0)
+			undecided("no %s", sets[i]);
+		else if ((unsigned long long)set & ~wanted)
+			yes("%s of PID 1 %llx", sets[i], set);
+		else
+			no("%s of PID 1 %llx", sets[i], set);
+	}
+	if (of_pid_1("NoNewPrivs", 10) == 1)
+		no("PID 1 gains no new privileges");
+	else
+		yes("PID 1 may gain NEW PRIVILEGES");
+	if (of_pid_1("Seccomp", 10) == 2 || getenv("PROBE_NO_SECCOMP"))
+		no("PID 1 has a filter");
+	else
+		yes("PID 1 has NO FILTER");
+}
+
 /* ---- C02: namespaces and mounts ---- */
 
 static const struct { const char *name; unsigned long flag; } namespaces[] = {
@@ -325,6 +361,34 @@ static void c02_setns(void)
 		attempt("by pidfd", setns(fd, CLONE_NEWUTS));
 		close(fd);
 	}
+}
+
+/* The kernel gives the namespaces of the host these numbers. A cell has its own; the cgroup namespace is the host's before version 2. */
+static void c02_own_namespaces(void)
+{
+	static const struct { const char *name; const char *first; } kinds[] = {
+		{ "ipc", "ipc:[4026531839]" }, { "uts", "uts:[4026531838]" }, { "pid", "pid:[4026531836]" }, { "cgroup", "cgroup:[4026531835]" }
+	};
+	char path[64], link[64], text[256];
+	size_t i;
+	for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		ssize_t got;
+		snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i].name);
+		got = readlink(path, link, sizeof link - 1);
+		if (got < 0) {
+			undecided("%s %s", path, errno_name(errno));
+			continue;
+		}
+		link[got] = 0;
+		if (strcmp(link, kinds[i].first) == 0)
+			yes("%s is the HOST'S", kinds[i].name);
+		else
+			no("%s is its own", kinds[i].name);
+	}
+	if (gethostname(text, sizeof text) == 0 && strcmp(text, "anchorhold") == 0)
+		no("a name of its own");
+	else
+		yes("the name %.60s", text);
 }
 
 static void try_mounts(void)
@@ -799,17 +863,21 @@ static void c05_names(void)
 		char name[64], reply[512];
 		struct pollfd ready;
 		int fd;
+		errno = 0;
 		if (sscanf(line, "nameserver %63s", name) != 1 || inet_pton(AF_INET, name, &server.sin_addr) != 1)
 			continue;
 		fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 		ready.fd = fd;
 		ready.events = POLLIN;
+		/* Silence says as much as an answer when it comes from elsewhere: the question left. */
 		if (fd < 0 || connect(fd, (void *)&server, sizeof server) < 0 || send(fd, "\0\1\1\0\0\1\0\0\0\0\0\0\7example\3com\0\0\1\0\1", 29, 0) < 0)
 			no("resolver %s", errno_name(errno));
 		else if (poll(&ready, 1, 3000) == 1 && recv(fd, reply, sizeof reply, 0) > 0)
 			yes("the resolver answers");
-		else
+		else if (ntohl(server.sin_addr.s_addr) >> 24 == 127 || is_refusal(errno) || errno == ECONNREFUSED)
 			no("the resolver does not answer");
+		else
+			yes("a question left for %s", name);
 		close(fd);
 	}
 }
@@ -903,17 +971,28 @@ static void c06_job_directories(void)
 		note("%d ways refused", found->blocked);
 }
 
+/* The kernel must take the agent before PID 1: its score is higher, and cannot be brought below. */
 static void c06_oom_score(void)
 {
 	char text[16];
-	int fd;
+	int fd, first, mine;
 	if (slurp("/proc/self/oom_score_adj", text, sizeof text) < 0) {
 		undecided("oom_score_adj %s", errno_name(errno));
 		return;
 	}
+	mine = atoi(text);
+	if (slurp("/proc/1/oom_score_adj", text, sizeof text) < 0) {
+		undecided("oom_score_adj of PID 1 %s", errno_name(errno));
+		return;
+	}
+	first = atoi(text);
+	if (mine > first)
+		no("%d, PID 1 has %d", mine, first);
+	else
+		yes("%d, PID 1 has %d", mine, first);
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	snprintf(text, sizeof text, "%d", atoi(text) - 1 < -1000 ? -1000 : atoi(text) - 1);
-	attempt("lowering the OOM score", write(fd, text, strlen(text)));
+	snprintf(text, sizeof text, "%d", first - 1 < -1000 ? -1000 : first - 1);
+	attempt("a score below PID 1's", write(fd, text, strlen(text)));
 	close(fd);
 }
 
@@ -967,6 +1046,79 @@ static void c07_mounts(void)
 	}
 	free(line);
 	fclose(file);
+}
+
+/* Whether `options` (comma-separated) holds `word`. */
+static int has_option(const char *options, const char *word)
+{
+	size_t length = strlen(word);
+	const char *at = options;
+	while ((at = strstr(at, word))) {
+		if ((at == options || at[-1] == ',') && (at[length] == 0 || at[length] == ',' || at[length] == '\n'))
+			return 1;
+		at += length;
+	}
+	return 0;
+}
+
+/* Every mount with what it must have. `bounded`: a file system in memory with a size. */
+static void c07_mount_options(void)
+{
+	static const struct { const char *point, *options; int bounded; } wanted[] = {
+		{ "/", "ro", 0 }, { "/workspace", "rw", 0 }, { "/job", "rw", 0 }, { "/run/anchorhold", "ro", 0 }, { "/tmp", "nosuid,nodev", 1 },
+		{ "/dev/shm", "nosuid,nodev,noexec", 1 }, { "/sys", "ro,nosuid,nodev,noexec", 0 }, { "/proc", "nosuid,nodev,noexec", 0 },
+		{ "/proc/sys", "ro", 0 }, { "/proc/sysrq-trigger", "ro", 0 }
+	};
+	static char points[64][256], options[64][256], super[64][256];
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t size = 0, i, count = 0;
+	if (!file) {
+		undecided("mountinfo %s", errno_name(errno));
+		return;
+	}
+	while (count < 64 && getline(&line, &size, file) > 0) {
+		char *dash = strstr(line, " - ");
+		size_t at = count;
+		char point[256], mode[256];
+		if (!dash || sscanf(line, "%*s %*s %*s %*s %255s %255s", point, mode) != 2)
+			continue;
+		/* A later mount on the same point covers the earlier one. */
+		for (i = 0; i < count; i++)
+			if (strcmp(points[i], point) == 0)
+				at = i;
+		strcpy(points[at], point);
+		strcpy(options[at], mode);
+		if (sscanf(dash, " - %*s %*s %255s", super[at]) != 1)
+			super[at][0] = 0;
+		count += at == count;
+	}
+	free(line);
+	fclose(file);
+	for (i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+		char list[64], *word, *rest;
+		size_t at = 0;
+		if (access(wanted[i].point, F_OK) < 0 && errno == ENOENT)
+			continue;
+		while (at < count && strcmp(points[at], wanted[i].point) != 0)
+			at++;
+		if (at == count) {
+			yes("%s is NO MOUNT", wanted[i].point);
+			continue;
+		}
+		snprintf(list, sizeof list, "%s", wanted[i].options);
+		for (word = strtok_r(list, ",", &rest); word; word = strtok_r(NULL, ",", &rest))
+			if (has_option(options[at], word))
+				found->blocked++;
+			else
+				yes("%s WITHOUT %s", wanted[i].point, word);
+		if (wanted[i].bounded && !strstr(super[at], "size="))
+			yes("%s WITHOUT a size", wanted[i].point);
+		if (strcmp(wanted[i].point, "/dev/shm") == 0 && !strstr(super[at], "size=65536k"))
+			yes("/dev/shm has %s", super[at]);
+	}
+	if (!found->succeeded)
+		note("%d options are there", found->blocked);
 }
 
 static void c07_devices(void)
@@ -1183,6 +1335,45 @@ static void c11_secrets(void)
 		no("%d texts read, nothing in them%s", read_any, length ? "" : " (no canary given)");
 }
 
+/* Codex and its children start with what `init` wrote down, and with nothing that the container's own environment has. */
+static void c11_fixed_environment(void)
+{
+	static const char *const known[] = { "PATH=", "HOME=", "CODEX_HOME=", "USER=", "LOGNAME=", "SHELL=", "LANG=", "LC_", "TERM=", "TZ=", "TMPDIR=", "ANCHORHOLD_KEY=not-a-key",
+		"ANCHORHOLD_WEAKEN=", "CODEX_MANAGED_", "RUST_", "NO_COLOR=", "PAGER=", "GIT_", "CI=" };
+	static char text[1 << 18];
+	DIR *listing = opendir("/proc");
+	struct dirent *entry;
+	int codex = 0;
+	while (listing && (entry = readdir(listing))) {
+		char path[300], name[64];
+		ssize_t got;
+		char *at;
+		snprintf(path, sizeof path, "/proc/%s/comm", entry->d_name);
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || slurp(path, name, sizeof name) < 0 || strcmp(name, "codex\n") != 0)
+			continue;
+		snprintf(path, sizeof path, "/proc/%s/environ", entry->d_name);
+		if ((got = slurp(path, text, sizeof text)) <= 0) {
+			note("%s %s", path, errno_name(errno));
+			continue;
+		}
+		codex++;
+		for (at = text; at < text + got; at += strlen(at) + 1) {
+			size_t i;
+			int is_known = *at == 0;
+			for (i = 0; i < sizeof known / sizeof *known; i++)
+				is_known |= strncmp(at, known[i], strlen(known[i])) == 0;
+			if (!is_known)
+				yes("%.*s", (int)strcspn(at, "="), at);
+		}
+	}
+	if (listing)
+		closedir(listing);
+	if (!codex)
+		undecided("Codex's environment was not read");
+	else if (!found->succeeded)
+		no("known names alone");
+}
+
 static void c12_pid_1(void)
 {
 	static const char *const files[] = { "mem", "environ", "maps", "auxv", "stack", "syscall", "io", "pagemap", "mountstats" };
@@ -1218,13 +1409,15 @@ static void c12_pid_1(void)
 	attempt("listing /proc/1/fd", listing ? 0 : -1);
 	attempt("/proc/1/root/", open("/proc/1/root/etc", O_RDONLY | O_DIRECTORY));
 	attempt("/proc/1/fd/1", open("/proc/1/fd/1", O_WRONLY | O_NONBLOCK));
-	attempt("kill 0", kill(1, 0));
-	attempt("SIGSTOP", kill(1, SIGSTOP));
-	attempt("SIGUSR1", kill(1, SIGUSR1));
-	attempt("SIGKILL", kill(1, SIGKILL));
-	fd = (int)syscall(NR_pidfd_open, 1, 0);
-	if (fd >= 0)
-		attempt("SIGTERM by pidfd", syscall(NR_pidfd_send_signal, fd, SIGTERM, NULL, 0));
+	/* What may send this may send all; it would end the job before anybody is told. */
+	if (!attempt("kill 0", kill(1, 0))) {
+		attempt("SIGSTOP", kill(1, SIGSTOP));
+		attempt("SIGUSR1", kill(1, SIGUSR1));
+		attempt("SIGKILL", kill(1, SIGKILL));
+		fd = (int)syscall(NR_pidfd_open, 1, 0);
+		if (fd >= 0)
+			attempt("SIGTERM by pidfd", syscall(NR_pidfd_send_signal, fd, SIGTERM, NULL, 0));
+	}
 	attempt("prlimit", prlimit(1, RLIMIT_NOFILE, NULL, &old));
 	attempt("priority", setpriority(PRIO_PROCESS, 1, 19));
 	attempt("affinity", syscall(SYS_sched_setaffinity, 1, 0UL, NULL) < 0 && errno == EPERM ? -1 : (errno = EPERM, -1));
@@ -1238,6 +1431,63 @@ static void c12_pid_1(void)
 static long upto(long preset)
 {
 	return limit >= 0 ? limit : preset;
+}
+
+/* What the cell's cgroup says, beside what PROBE_LIMITS names ("memory=… swap=… pids=… cpu_ms=…": milliseconds of processor a second). */
+static void r00_cgroup_limits(void)
+{
+	static const struct { const char *name, *v1, *v2; } kinds[] = {
+		{ "memory", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max" },
+		{ "swap", "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "/sys/fs/cgroup/memory.swap.max" },
+		{ "pids", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max" },
+		{ "cpu_ms", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max" }
+	};
+	const char *limits = getenv("PROBE_LIMITS");
+	char text[128], key[32];
+	size_t i;
+	for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		const char *wanted;
+		long long most, now;
+		int v2 = 0;
+		snprintf(key, sizeof key, "%s=", kinds[i].name);
+		if (!limits || !(wanted = strstr(limits, key)))
+			continue;
+		most = atoll(wanted + strlen(key));
+		if (slurp(kinds[i].v1, text, sizeof text) <= 0 && !(v2 = slurp(kinds[i].v2, text, sizeof text) > 0)) {
+			undecided("%s cannot be read", kinds[i].name);
+			continue;
+		}
+		now = strncmp(text, "max", 3) == 0 ? -1 : atoll(text);
+		if (i == 3 && now > 0)
+			now /= 100; /* of a period of 100 ms */
+		if (i == 1 && v2)
+			most = 0; /* version 2 counts swap alone */
+		if (now < 0 || now > most)
+			yes("%s UNBOUNDED: %.30s", kinds[i].name, strtok(text, "\n"));
+		else
+			no("%s %lld", kinds[i].name, now);
+	}
+}
+
+/* Limits of PID 1, which the engine sets; those of the agent are r04-limits. */
+static void r04_first_process(void)
+{
+	static const struct { const char *name; int most; } kinds[] = { { "Max core file size", 0 } };
+	static char text[8192];
+	size_t i;
+	if (slurp("/proc/1/limits", text, sizeof text) <= 0) {
+		undecided("/proc/1/limits %s", errno_name(errno));
+		return;
+	}
+	for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		char soft[32], hard[32], *line = strstr(text, kinds[i].name);
+		if (!line || sscanf(line + strlen(kinds[i].name), "%31s %31s", soft, hard) != 2)
+			undecided("no %s", kinds[i].name);
+		else if (strcmp(hard, "unlimited") == 0 || atoll(hard) > kinds[i].most)
+			yes("%s %s", kinds[i].name, hard);
+		else
+			no("%s %s", kinds[i].name, hard);
+	}
 }
 
 static void r01_processes(void)
@@ -1428,8 +1678,8 @@ static void r03_depth(void)
 static void r04_limits(void)
 {
 	static const struct { const char *name; int which; unsigned long long most; } limits[] = {
-		{ "core", RLIMIT_CORE, 0 }, { "nofile", RLIMIT_NOFILE, 1 << 20 }, { "fsize", RLIMIT_FSIZE, 1ULL << 40 },
-		{ "memlock", RLIMIT_MEMLOCK, 8 << 20 }, { "msgqueue", RLIMIT_MSGQUEUE, 0 }, { "rtprio", RLIMIT_RTPRIO, 0 }, { "nice", RLIMIT_NICE, 20 }
+		{ "core", RLIMIT_CORE, 0 }, { "nofile", RLIMIT_NOFILE, 16384 }, { "fsize", RLIMIT_FSIZE, 1ULL << 40 },
+		{ "memlock", RLIMIT_MEMLOCK, 64 << 10 }, { "msgqueue", RLIMIT_MSGQUEUE, 0 }, { "rtprio", RLIMIT_RTPRIO, 0 }, { "nice", RLIMIT_NICE, 20 }
 	};
 	size_t i;
 	for (i = 0; i < sizeof limits / sizeof *limits; i++) {
@@ -1641,9 +1891,11 @@ static const struct {
 	int flags; /* HOST: judged outside, HEAVY: only when asked for; `all` leaves both out */
 } cases[] = {
 	{ "c01-privileges", c01_privileges, INSIDE },
+	{ "c01-first-process", c01_first_process, INSIDE },
 	{ "c02-user-namespace", c02_user_namespace, INSIDE },
 	{ "c02-namespaces", c02_namespaces, INSIDE },
 	{ "c02-setns", c02_setns, INSIDE },
+	{ "c02-own-namespaces", c02_own_namespaces, INSIDE },
 	{ "c02-mounts", c02_mounts, INSIDE },
 	{ "c03-io-uring", c03_io_uring, INSIDE },
 	{ "c03-bpf", c03_bpf, INSIDE },
@@ -1673,13 +1925,16 @@ static const struct {
 	{ "c06-oom-score", c06_oom_score, INSIDE },
 	{ "c07-sockets", c07_sockets, INSIDE },
 	{ "c07-mounts", c07_mounts, INSIDE },
+	{ "c07-mount-options", c07_mount_options, INSIDE },
 	{ "c07-devices", c07_devices, INSIDE },
 	{ "c08-host-facts", c08_host_facts, INSIDE },
 	{ "c09-identities", c09_identities, INSIDE },
 	{ "c09-setuid-exec", c09_setuid_exec, INSIDE },
 	{ "c09-image", c09_image, INSIDE },
 	{ "c11-secrets", c11_secrets, INSIDE },
+	{ "c11-fixed-environment", c11_fixed_environment, INSIDE },
 	{ "c12-pid-1", c12_pid_1, INSIDE },
+	{ "r00-cgroup-limits", r00_cgroup_limits, HEAVY },
 	{ "r01-processes", r01_processes, HEAVY },
 	{ "r02-memory", r02_memory, HEAVY },
 	{ "r02-disk", r02_disk, HEAVY },
@@ -1687,6 +1942,7 @@ static const struct {
 	{ "r03-inodes", r03_inodes, HEAVY },
 	{ "r03-depth", r03_depth, HOST },
 	{ "r04-limits", r04_limits, INSIDE },
+	{ "r04-first-process", r04_first_process, INSIDE },
 	{ "r04-core", r04_core, INSIDE },
 	{ "r05-output", r05_output, HOST },
 	{ "r07-shared-memory", r07_shared_memory, HEAVY },
