@@ -1339,7 +1339,7 @@ static void c11_secrets(void)
 static void c11_fixed_environment(void)
 {
 	static const char *const known[] = { "PATH=", "HOME=", "CODEX_HOME=", "USER=", "LOGNAME=", "SHELL=", "LANG=", "LC_", "TERM=", "TZ=", "TMPDIR=", "ANCHORHOLD_KEY=not-a-key",
-		"ANCHORHOLD_WEAKEN=", "CODEX_MANAGED_", "RUST_", "NO_COLOR=", "PAGER=", "GIT_", "CI=" };
+		"ANCHORHOLD_WEAKEN=", "CODEX_MANAGED_", "RUST_", "LSAN_OPTIONS=detect_leaks=0", "NO_COLOR=", "PAGER=", "GIT_", "CI=" };
 	static char text[1 << 18];
 	DIR *listing = opendir("/proc");
 	struct dirent *entry;

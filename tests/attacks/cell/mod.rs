@@ -7,8 +7,6 @@ mod probe;
 mod profile;
 mod record;
 
-pub use probe::{program, repository, verdicts};
-
 use crate::case::Group;
 
 pub const GROUPS: &[Group] = &[inside::CELL, profile::PROFILE];
