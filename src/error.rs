@@ -44,6 +44,8 @@ pub enum Code {
     ImageMissing,
     /// The runtime image was built by another version than this binary.
     ImageMismatch,
+    /// The engine made a container otherwise than asked, or cannot enforce what a job must not do without.
+    IsolationMismatch,
     /// The gateway cannot be started or does not answer.
     GatewayUnavailable,
     /// No API key is set, or the provider refused it.
@@ -111,6 +113,7 @@ impl Code {
             Self::EngineError => "engine_error",
             Self::ImageMissing => "image_missing",
             Self::ImageMismatch => "image_mismatch",
+            Self::IsolationMismatch => "isolation_mismatch",
             Self::GatewayUnavailable => "gateway_unavailable",
             Self::CodexAuthRequired => "codex_auth_required",
             Self::CodexRateLimited => "codex_rate_limited",
@@ -154,9 +157,13 @@ impl Code {
             | Self::InvalidConfig
             | Self::IdempotencyConflict
             | Self::Unsupported => 2,
-            Self::EngineUnavailable | Self::EngineError | Self::ImageMissing | Self::ImageMismatch | Self::GatewayUnavailable | Self::SetupFailed => {
-                3
-            }
+            Self::EngineUnavailable
+            | Self::EngineError
+            | Self::ImageMissing
+            | Self::ImageMismatch
+            | Self::IsolationMismatch
+            | Self::GatewayUnavailable
+            | Self::SetupFailed => 3,
             Self::CodexAuthRequired | Self::CodexRateLimited | Self::ProviderUnreachable => 4,
             Self::NonzeroExit | Self::JobFailed | Self::OutOfMemory | Self::OutOfDisk => 5,
             Self::TokenBudget => 6,

@@ -4,16 +4,22 @@ mod answers;
 mod client;
 mod connect;
 mod failure;
+mod fingerprint;
 mod images;
+mod inspect;
 mod model;
+mod record;
 pub mod seccomp;
 mod spec;
 mod ssh;
 mod streams;
 
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
+pub use inspect::Tolerance;
 pub use model::*;
+pub use record::{CellRecord, MountRecord};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

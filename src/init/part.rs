@@ -180,7 +180,7 @@ pub struct UsageOrders {
 pub fn run_usage() -> u8 {
     run(|orders: UsageOrders| {
         let roots: Vec<&Path> = orders.roots.iter().map(std::path::PathBuf::as_path).collect();
-        super::seal::usage(&roots).map_err(|e| Error::internal("measure the volumes").with_source(e))
+        super::usage::usage(&roots).map_err(|e| Error::internal("measure the volumes").with_source(e))
     })
 }
 

@@ -70,20 +70,16 @@ pub fn limit_agent(max_file_bytes: u64) -> Result<()> {
         limit(Resource::Fsize, max_file_bytes.max(1 << 30))?;
     }
     // Descriptors and pinned memory are the kernel's own, counted by no cgroup; queues and real-time classes serve nobody in a cell.
-    if !weaken::off("init.limit_nofile") {
-        limit(Resource::Nofile, 16_384)?;
-    }
-    if !weaken::off("init.limit_memlock") {
-        limit(Resource::Memlock, 64 << 10)?;
-    }
-    if !weaken::off("init.limit_msgqueue") {
-        limit(Resource::Msgqueue, 0)?;
-    }
-    for none in [Resource::Rtprio, Resource::Nice] {
+    limit(Resource::Nofile, 16_384)?;
+    limit(Resource::Memlock, 64 << 10)?;
+    for none in [Resource::Msgqueue, Resource::Rtprio, Resource::Nice] {
         limit(none, 0)?;
     }
-    // The kernel takes the agent's processes first when memory is short. Raising needs no privilege; a kernel without it is no reason to stop.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    // The kernel takes the agent's processes first when memory is short, before PID 1, which has the container's lower score. Raising needs no
+    // privilege. The agent may lower it again, down to what the engine set with `SYS_RESOURCE` (src/job/spec.rs says what follows from that).
+    if !weaken::off("init.oom_score") {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
 mod admin;
+pub mod attest;
 mod authorities;
 mod bury;
 mod check;
@@ -17,6 +18,7 @@ mod failure;
 mod gateway;
 mod gc;
 pub mod id;
+mod isolation;
 mod labels;
 mod list;
 mod log;
@@ -29,7 +31,9 @@ mod start;
 mod state;
 mod status;
 mod time;
+mod version;
 mod watch;
+pub mod weakness;
 
 pub use id::JobId;
 pub use model::*;

@@ -40,6 +40,9 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::EngineError => step("inspect_and_retry", Some(ToolName::Status), "see what the engine says, then retry"),
         Code::ImageMissing => step("build_image", Some(ToolName::Status), "run `anchorhold image build` on the machine of this server"),
         Code::ImageMismatch => step("build_image", Some(ToolName::Status), "run `anchorhold image build` again: the image is of another build"),
+        Code::IsolationMismatch => {
+            step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor`: the engine does not enforce what a job must have")
+        }
         Code::GatewayUnavailable => step("inspect_and_retry", Some(ToolName::Status), "look at the gateway container's log, then retry"),
         Code::CodexAuthRequired => step("authenticate", Some(ToolName::Status), "set the API key for the server's process and start it again"),
         Code::CodexRateLimited => step("retry_after_delay", called, "wait for retry_after_ms, or until the quota resets"),

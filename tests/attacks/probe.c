@@ -971,7 +971,7 @@ static void c06_job_directories(void)
 		note("%d ways refused", found->blocked);
 }
 
-/* The kernel must take the agent before PID 1: its score is higher, and cannot be brought below. */
+/* The kernel must take the agent before PID 1. */
 static void c06_oom_score(void)
 {
 	char text[16];
@@ -990,9 +990,10 @@ static void c06_oom_score(void)
 		no("%d, PID 1 has %d", mine, first);
 	else
 		yes("%d, PID 1 has %d", mine, first);
+	/* Whether it may be lowered depends on a right of the engine; what follows then is a case of the host's. */
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	snprintf(text, sizeof text, "%d", first - 1 < -1000 ? -1000 : first - 1);
-	attempt("a score below PID 1's", write(fd, text, strlen(text)));
+	note("a score below PID 1's: %s", write(fd, text, strlen(text)) < 0 ? errno_name(errno) : "there is no floor");
 	close(fd);
 }
 
@@ -1061,11 +1062,11 @@ static int has_option(const char *options, const char *word)
 	return 0;
 }
 
-/* Every mount with what it must have. `bounded`: a file system in memory with a size. */
+/* Every mount with what it must have. `bounded`: a file system in memory with a size; 2: with a number of files as well. */
 static void c07_mount_options(void)
 {
 	static const struct { const char *point, *options; int bounded; } wanted[] = {
-		{ "/", "ro", 0 }, { "/workspace", "rw", 0 }, { "/job", "rw", 0 }, { "/run/anchorhold", "ro", 0 }, { "/tmp", "nosuid,nodev", 1 },
+		{ "/", "ro", 0 }, { "/workspace", "rw", 0 }, { "/job", "rw", 0 }, { "/run/anchorhold", "ro", 0 }, { "/tmp", "nosuid,nodev", 2 },
 		{ "/dev/shm", "nosuid,nodev,noexec", 1 }, { "/sys", "ro,nosuid,nodev,noexec", 0 }, { "/proc", "nosuid,nodev,noexec", 0 },
 		{ "/proc/sys", "ro", 0 }, { "/proc/sysrq-trigger", "ro", 0 }
 	};
@@ -1114,6 +1115,8 @@ static void c07_mount_options(void)
 				yes("%s WITHOUT %s", wanted[i].point, word);
 		if (wanted[i].bounded && !strstr(super[at], "size="))
 			yes("%s WITHOUT a size", wanted[i].point);
+		if (wanted[i].bounded > 1 && !strstr(super[at], "nr_inodes="))
+			yes("%s WITHOUT a number of files", wanted[i].point);
 		if (strcmp(wanted[i].point, "/dev/shm") == 0 && !strstr(super[at], "size=65536k"))
 			yes("/dev/shm has %s", super[at]);
 	}
@@ -1433,6 +1436,13 @@ static long upto(long preset)
 	return limit >= 0 ? limit : preset;
 }
 
+/* The text behind a word in PROBE_LIMITS. */
+static const char *announced(const char *word)
+{
+	const char *limits = getenv("PROBE_LIMITS"), *at = limits ? strstr(limits, word) : NULL;
+	return at ? at + strlen(word) : NULL;
+}
+
 /* What the cell's cgroup says, beside what PROBE_LIMITS names ("memory=… swap=… pids=… cpu_ms=…": milliseconds of processor a second). */
 static void r00_cgroup_limits(void)
 {
@@ -1442,7 +1452,6 @@ static void r00_cgroup_limits(void)
 		{ "pids", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max" },
 		{ "cpu_ms", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max" }
 	};
-	const char *limits = getenv("PROBE_LIMITS");
 	char text[128], key[32];
 	size_t i;
 	for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -1450,9 +1459,9 @@ static void r00_cgroup_limits(void)
 		long long most, now;
 		int v2 = 0;
 		snprintf(key, sizeof key, "%s=", kinds[i].name);
-		if (!limits || !(wanted = strstr(limits, key)))
+		if (!(wanted = announced(key)))
 			continue;
-		most = atoll(wanted + strlen(key));
+		most = atoll(wanted);
 		if (slurp(kinds[i].v1, text, sizeof text) <= 0 && !(v2 = slurp(kinds[i].v2, text, sizeof text) > 0)) {
 			undecided("%s cannot be read", kinds[i].name);
 			continue;
@@ -1472,7 +1481,10 @@ static void r00_cgroup_limits(void)
 /* Limits of PID 1, which the engine sets; those of the agent are r04-limits. */
 static void r04_first_process(void)
 {
-	static const struct { const char *name; int most; } kinds[] = { { "Max core file size", 0 } };
+	static const struct { const char *name; unsigned long long most; } kinds[] = {
+		{ "Max core file size", 0 }, { "Max file size", 1ULL << 40 }, { "Max locked memory", 64 << 10 }, { "Max msgqueue size", 0 },
+		{ "Max nice priority", 0 }, { "Max open files", 16384 }, { "Max realtime priority", 0 }
+	};
 	static char text[8192];
 	size_t i;
 	if (slurp("/proc/1/limits", text, sizeof text) <= 0) {
@@ -1483,7 +1495,7 @@ static void r04_first_process(void)
 		char soft[32], hard[32], *line = strstr(text, kinds[i].name);
 		if (!line || sscanf(line + strlen(kinds[i].name), "%31s %31s", soft, hard) != 2)
 			undecided("no %s", kinds[i].name);
-		else if (strcmp(hard, "unlimited") == 0 || atoll(hard) > kinds[i].most)
+		else if (strcmp(hard, "unlimited") == 0 || strtoull(hard, NULL, 10) > kinds[i].most)
 			yes("%s %s", kinds[i].name, hard);
 		else
 			no("%s %s", kinds[i].name, hard);
@@ -1684,10 +1696,11 @@ static void r04_limits(void)
 	size_t i;
 	for (i = 0; i < sizeof limits / sizeof *limits; i++) {
 		struct rlimit now;
+		const char *given = limits[i].which == RLIMIT_FSIZE ? announced("agent_fsize=") : NULL;
 		getrlimit((__rlimit_resource_t)limits[i].which, &now);
 		if (now.rlim_max == RLIM_INFINITY)
 			yes("%s UNLIMITED", limits[i].name);
-		else if (now.rlim_max > limits[i].most)
+		else if (now.rlim_max > (given ? strtoull(given, NULL, 10) : limits[i].most))
 			yes("%s %llu", limits[i].name, (unsigned long long)now.rlim_max);
 		else
 			no("%s %llu", limits[i].name, (unsigned long long)now.rlim_max);

@@ -76,6 +76,7 @@ const PRIVILEGED: &str = "/job/privileged";
 fn run(arena: &Arena, wanted: &[&str]) -> Verdicts {
     let canary = format!("canary-{}", uuid::Uuid::new_v4().simple());
     let mut env = arena.env.with("ANCHORHOLD_LIMITS_CPUS", "1.5").with("ANCHORHOLD_LIMITS_MEMORY", "1GiB").with("ANCHORHOLD_LIMITS_PIDS", "200");
+    env = env.with("ANCHORHOLD_LIMITS_DISK", "2GiB").with("ANCHORHOLD_WORKSPACE_MAX_BYTES", "1GiB");
     for name in ["OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "SECRET_CANARY", "GITHUB_TOKEN", "SSH_AUTH_SOCK"] {
         env = env.with(name, &canary);
     }
@@ -89,9 +90,10 @@ fn run(arena: &Arena, wanted: &[&str]) -> Verdicts {
     let repo = probe::repository(arena);
     let reversed: String = canary.chars().rev().collect();
     let settings = format!(
-        "PROBE_SETUID={PRIVILEGED} PROBE_CANARY_REVERSED={reversed} PROBE_LIMITS='memory={} swap={} pids=200 cpu_ms=1500'",
+        "PROBE_SETUID={PRIVILEGED} PROBE_CANARY_REVERSED={reversed} PROBE_LIMITS='memory={} swap={} pids=200 cpu_ms=1500 agent_fsize={}'",
         1_i64 << 30,
-        1_i64 << 30
+        1_i64 << 30,
+        2_i64 << 30
     );
     let script = format!(
         "n=0; until test -u {PRIVILEGED} || test $n = 300; do n=$((n + 1)); sleep 0.1; done; {settings} ./probe {} > report 2>&1; true",

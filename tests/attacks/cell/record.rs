@@ -20,7 +20,7 @@ fn config(image: &str) -> Value {
     })
 }
 
-/// `HostConfig` of a job with the settings of the group: 1 GiB, 1.5 processors, 200 processes.
+/// `HostConfig` of a job with the settings of the group: 1 GiB of memory, 1.5 processors, 200 processes, 2 GiB of disk.
 fn host_config(container: &str, gateway: &str) -> Value {
     let volume = |name: String, target: &str, extra: Value| {
         let mut mount = json!({"Type": "volume", "Source": name, "Target": target, "VolumeOptions": {"NoCopy": true}});
@@ -29,6 +29,12 @@ fn host_config(container: &str, gateway: &str) -> Value {
         }
         mount
     };
+    // Three times: the disk limit, twice the largest workspace, half a GiB.
+    let largest_file = 3 * ((2_i64 << 30) + (2 << 30) + (512 << 20));
+    let ulimits: Vec<Value> =
+        [("core", 0), ("fsize", largest_file), ("memlock", 64 << 10), ("msgqueue", 0), ("nice", 0), ("nofile", 16_384), ("rtprio", 0)]
+            .map(|(name, value)| json!({"Name": name, "Hard": value, "Soft": value}))
+            .to_vec();
     json!({
         "NetworkMode": "none", "Dns": ["127.0.0.1"], "DnsSearch": ["."], "DnsOptions": [],
         "CapDrop": ["ALL"], "CapAdd": ["CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETPCAP", "SETUID"],
@@ -37,8 +43,8 @@ fn host_config(container: &str, gateway: &str) -> Value {
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "LogConfig": {"Type": "json-file", "Config": {"max-file": "2", "max-size": "2097152"}},
         "Runtime": "runc", "Memory": 1_i64 << 30, "MemorySwap": 1_i64 << 30, "NanoCpus": 1_500_000_000, "PidsLimit": 200,
-        "OomScoreAdj": 500, "ShmSize": 64 << 20, "Ulimits": [{"Name": "core", "Hard": 0, "Soft": 0}],
-        "Tmpfs": {"/tmp": format!("rw,exec,nosuid,nodev,size={},mode=1777", 256 << 20)},
+        "OomScoreAdj": 500, "ShmSize": 64 << 20, "Ulimits": ulimits, "Sysctls": {"kernel.shm_rmid_forced": "1"},
+        "Tmpfs": {"/tmp": format!("rw,exec,nosuid,nodev,size={},nr_inodes=100000,mode=1777", 256 << 20)},
         "Mounts": [
             volume(format!("{container}-workspace"), "/workspace", json!({})),
             volume(format!("{container}-job"), "/job", json!({})),
@@ -74,6 +80,8 @@ pub fn verdict(env: &TestEnv, image: &str, container: &str) -> Verdict {
     if let Some(mounts) = host_now["Mounts"].as_array_mut() {
         for options in mounts.iter_mut().filter_map(|mount| mount.get_mut("VolumeOptions")?.as_object_mut()) {
             options.remove("Labels");
+            // An engine with quotas is asked for one.
+            options.remove("DriverConfig");
         }
     }
     compare("HostConfig", &host_now, &host_config(container, &env.gateway_name()), &TOLD_ELSEWHERE, &mut differences);
