@@ -87,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Codex's events on disk.
 pub fn events_spool() -> Spool {
-    Spool::new(Path::new(paths::JOB_OUT), "events", EVENTS_HEAD, EVENTS_HALF)
+    Spool::new(Path::new(paths::JOB_OUT), "events", if weaken::off("init.spool") { u64::MAX } else { EVENTS_HEAD }, EVENTS_HALF)
 }
 
 /// Codex's standard error on disk.

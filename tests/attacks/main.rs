@@ -17,6 +17,7 @@ mod cell;
 mod coverage;
 mod document;
 mod report;
+mod resources;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS].concat()
+    [cell::GROUPS, resources::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

@@ -1881,6 +1881,130 @@ static void r09_fork_chain(void)
 	undecided("the host judges: a chain of processes, each with a life of 0.2 ms, for %ld s", seconds);
 }
 
+/* Lowers its own score, so that the kernel takes PID 1 where nothing forbids that, and fills the memory. */
+static void r06_first_process(void)
+{
+	long most = upto(2048), i;
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	note("score -999 %s", write(fd, "-999", 4) == 4 ? "set" : errno_name(errno));
+	if (write(fd, "0", 1) == 1)
+		note("score 0 set");
+	for (i = 0; i < most; i++) {
+		char *part = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (part != MAP_FAILED)
+			memset(part, 1, 1 << 20);
+	}
+	undecided("the host judges: %ld MiB", most);
+}
+
+static void hold_sockets(void)
+{
+	long count = 0;
+	while (count < 20000 && (socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0))
+		count++;
+	pause();
+}
+
+static void hold_per_user(void)
+{
+	while (syscall(SYS_inotify_init1, 0) >= 0)
+		;
+	pause();
+}
+
+static void fill_inodes(void)
+{
+	char path[PATH_MAX];
+	long i;
+	snprintf(path, sizeof path, "%s/probe-names", dir);
+	mkdir(path, 0700);
+	for (i = 0; i < 20000; i++) {
+		snprintf(path, sizeof path, "%s/probe-names/%ld", dir, i);
+		close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	}
+}
+
+static void flood_streams(void)
+{
+	long i;
+	memset(data, 'x', sizeof data);
+	for (i = 0; i < 512; i++)
+		if (write(i & 1 ? 2 : 1, data, sizeof data) < 0)
+			break;
+}
+
+static void bomb(void)
+{
+	long i;
+	for (i = 0; i < 4000; i++)
+		if (fork() == 0)
+			for (;;)
+				pause();
+}
+
+static void starts(void (*deed)(void))
+{
+	if (fork() == 0) {
+		deed();
+		_exit(0);
+	}
+}
+
+/* Memory, processes, sockets, streams and what is counted by user, for five seconds; then files and names as well. */
+static void r20_everything(void)
+{
+	time_t until = time(NULL) + 5;
+	starts(hold_sockets);
+	starts(hold_per_user);
+	starts(flood_streams);
+	while (time(NULL) < until) {
+		pid_t child = fork();
+		if (child == 0) {
+			fill_memory();
+			_exit(0);
+		}
+		if (child > 0)
+			waitpid(child, NULL, 0);
+	}
+	/* The files first: afterwards there is no process left to make them. */
+	starts(fill_disk);
+	starts(fill_inodes);
+	starts(fill_shm);
+	starts(bomb);
+	undecided("the host judges: everything at once");
+	sleep(10);
+}
+
+/* A neighbour's work: files, processes, watchers, sockets, and waiting; how long it took tells whether somebody else took what it needs. */
+static void r20_neighbour(void)
+{
+	struct timespec begun, now, pause_for = { 0, 30000000 };
+	long i, most = upto(100);
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	for (i = 0; i < most; i++) {
+		char path[PATH_MAX];
+		int pair[2], fd, watcher, status = 1;
+		pid_t child = fork();
+		if (child == 0)
+			_exit(0);
+		snprintf(path, sizeof path, "%s/probe-work", dir);
+		fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+		watcher = (int)syscall(SYS_inotify_init1, 0);
+		if (child < 0 || waitpid(child, &status, 0) < 0 || status || fd < 0 || write(fd, data, 65536) != 65536 || watcher < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) {
+			yes("the work FAILED: %s", errno_name(errno));
+			return;
+		}
+		close(fd);
+		close(watcher);
+		close(pair[0]);
+		close(pair[1]);
+		unlink(path);
+		nanosleep(&pause_for, NULL);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	no("%ld ms", (long)(now.tv_sec - begun.tv_sec) * 1000 + (now.tv_nsec - begun.tv_nsec) / 1000000);
+}
+
 /* Things of which the kernel counts so many per user, not per container: another job under the same uid goes without. */
 static void r11_per_user(void)
 {
@@ -1889,8 +2013,11 @@ static void r11_per_user(void)
 	while (count < most && syscall(SYS_inotify_init1, 0) >= 0)
 		count++;
 	code = errno;
-	note("%ld inotify instances, then %s", count, count < most ? errno_name(code) : "the limit");
-	undecided("the host judges: try inotify in a second job meanwhile");
+	if (count == 0)
+		yes("no inotify instance is LEFT: %s", errno_name(code));
+	else
+		no("%ld inotify instances, then %s", count, count < most ? errno_name(code) : "the limit");
+	fflush(stdout);
 	if (getenv("PROBE_HOLD"))
 		sleep((unsigned)atoi(getenv("PROBE_HOLD")));
 }
@@ -1958,13 +2085,16 @@ static const struct {
 	{ "r04-first-process", r04_first_process, INSIDE },
 	{ "r04-core", r04_core, INSIDE },
 	{ "r05-output", r05_output, HOST },
+	{ "r06-first-process", r06_first_process, HOST },
 	{ "r07-shared-memory", r07_shared_memory, HEAVY },
 	{ "r07-descriptors", r07_descriptors, HEAVY },
 	{ "r08-cpu", r08_cpu, HEAVY },
 	{ "r08-priority", r08_priority, INSIDE },
 	{ "r09-unkillable", r09_unkillable, HOST },
 	{ "r09-fork-chain", r09_fork_chain, HOST },
-	{ "r11-per-user", r11_per_user, HOST }
+	{ "r11-per-user", r11_per_user, HOST },
+	{ "r20-everything", r20_everything, HOST },
+	{ "r20-neighbour", r20_neighbour, HEAVY }
 };
 #define CASES (sizeof cases / sizeof *cases)
 

@@ -3,7 +3,7 @@
 
 mod inside;
 mod mutations;
-mod probe;
+pub mod probe;
 mod profile;
 mod record;
 
