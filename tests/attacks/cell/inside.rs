@@ -111,7 +111,7 @@ fn run(arena: &Arena, wanted: &[&str]) -> Verdicts {
         }
     }
     let status = env.wait_for(&job, |status| status["state"] == "running" || ended(status));
-    assert_eq!(status["state"], "running", "nothing was tried, for the job came to an end: {status:#}");
+    assert_eq!(status["state"], "running", "nothing was tried, for the job came to an end: {} {}", status["state"], status["detail"]);
     let beside = beside(&env, &container, wanted);
     env.wait_for(&job, ended);
     let copy = repo.tracked_copy();

@@ -1,6 +1,7 @@
 //! From inside the cell: the real Codex, told so by a rehearsal program, runs the probe as the agent. And from beside it: what the engine says
 //! that the cell is.
 
+mod engine;
 mod inside;
 mod mutations;
 pub mod probe;
@@ -9,4 +10,4 @@ mod record;
 
 use crate::case::Group;
 
-pub const GROUPS: &[Group] = &[inside::CELL, profile::PROFILE];
+pub const GROUPS: &[Group] = &[inside::CELL, profile::PROFILE, engine::ENGINE];

@@ -28,6 +28,11 @@ pub fn ends(arena: &Arena, wanted: &[&str]) -> Verdicts {
     })
 }
 
+fn committed(repo: Repo) -> Repo {
+    repo.bash("git commit -qm base --allow-empty");
+    repo
+}
+
 /// A task whose first step leaves something behind.
 pub fn task(script: &str) -> String {
     format!("Take all.\n```rehearsal\nshell echo partial > partial\nshell {script}\nmessage done\n```\n")
@@ -50,7 +55,7 @@ fn ends_for(env: &TestEnv, repo: &Repo, result: &Value, reasons: &[&str]) -> Ver
 
 fn over_its_disk(arena: &Arena, script: &str) -> Verdict {
     let env = arena.env.with("ANCHORHOLD_LIMITS_DISK", "32MiB").with("ANCHORHOLD_LIMITS_INODES", "2000");
-    let repo = arena.env.repo();
+    let repo = committed(arena.env.repo());
     let result = env.delegate(&repo, &task(&format!("{script}; sleep 6")));
     ends_for(&env, &repo, &result, &["disk"])
 }
@@ -61,13 +66,15 @@ fn depth(arena: &Arena) -> Verdict {
     ends_for(&arena.env, &repo, &result, &["completed", "disk"])
 }
 
-/// What is kept of it: the container's log, and what was sealed.
+/// What is kept of it: the container's log, and what was sealed. Codex cuts the output of a command, so many commands make the flood; its own output is
+/// tried as well.
 fn output(arena: &Arena) -> Verdict {
     let env = &arena.env;
     let repo = probe::repository(arena);
-    // Codex's own standard output, where the agent may open it, and the output of a command.
-    let into_codex = "for p in /proc/[0-9]*; do if test \"$(cat $p/comm)\" = codex; then head -c 64M /dev/zero | tr '\\0' x > $p/fd/1 && echo flooded > flooded; fi; done";
-    let result = env.delegate(&repo, &task(&format!("{into_codex} 2> why; ./probe --limit 32 r05-output; true")));
+    let into_codex = "for p in /proc/[0-9]*; do if test \"$(cat $p/comm)\" = codex; then head -c 64M /dev/zero | tr '\\0' x > $p/fd/1 && echo flooded > flooded; fi; done 2> why";
+    let floods = "shell ./probe --limit 2 r05-output; true\n".repeat(16);
+    let program = format!("Take all.\n```rehearsal\nshell echo partial > partial\nshell {into_codex}; true\n{floods}message done\n```\n");
+    let result = env.delegate(&repo, &program);
     let job = result["job_id"].as_str().expect("a job id");
     let container = format!("anchorhold-{job}");
     let log = env.docker(&["logs", &container]).len();
@@ -79,7 +86,7 @@ fn output(arena: &Arena) -> Verdict {
     let flooded = copy.path().join("flooded").exists();
     let kept = copy.path().join("partial").exists();
     let detail = format!("{} for {}; log {log} bytes, sealed {sealed} bytes; Codex's output flooded: {flooded} {}", result["state"], result["reason"], why.trim());
-    Verdict::of(log > 4 << 20 || sealed > 24 << 20 || !kept, detail)
+    Verdict::of(log > 4 << 20 || sealed > 12 << 20 || !kept, detail)
 }
 
 /// Bytes of the regular files below.
@@ -132,7 +139,7 @@ fn unkillable(arena: &Arena) -> Verdict {
 fn admission(arena: &Arena) -> Verdict {
     let owner = TestEnv::of(arena.binary(), &arena.image(), &pairs(arena));
     let env = owner.with("ANCHORHOLD_ENGINE_MAX_RUNNING_JOBS", "1");
-    let repo = env.repo();
+    let repo = committed(env.repo());
     let first = env.detach(&repo, &task("sleep 600"));
     env.wait_for(&first, |s| s["state"] == "running");
     let second = env.detach(&repo, &task("sleep 600"));
@@ -152,7 +159,7 @@ fn pairs(arena: &Arena) -> Vec<(&str, &str)> {
 /// Nobody is there to end it but its own PID 1.
 fn deadline(arena: &Arena) -> Verdict {
     let env = arena.env.with("ANCHORHOLD_LIMITS_DEADLINE_SECONDS", "10");
-    let repo = arena.env.repo();
+    let repo = committed(arena.env.repo());
     let job = env.detach(&repo, &task("trap '' TERM; sleep 600"));
     let container = format!("anchorhold-{job}");
     let begun = Instant::now();

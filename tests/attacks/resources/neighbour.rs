@@ -48,7 +48,7 @@ fn per_user(arena: &Arena) -> Verdict {
     let result = env.delegate(&second, &task("./probe --limit 1 r11-per-user > report 2>&1; true"));
     env.run(&["cancel", "--json", &holder]);
     let (told, text) = report(env, &second, result["job_id"].as_str().expect("a job id"));
-    told.into_iter().next().unwrap_or_else(|| panic!("not tried: {text} {result:#}")).1
+    told.into_iter().next().unwrap_or_else(|| panic!("not tried: {text} {}", result["reason"])).1
 }
 
 /// Limits of the hungry one: a processor at most, so that one is left for the neighbour.
