@@ -10,7 +10,11 @@ use crate::case::{Case, Group, Promise, Verdict, Verdicts, Weakening};
 pub const ENGINE: Group = Group {
     name: "engine",
     cases: &[
-        Case { id: "C13-another-container", promise: Promise::Downgrade, tries: "an engine that makes the root file system writable although asked not to" },
+        Case {
+            id: "C13-another-container",
+            promise: Promise::Downgrade,
+            tries: "an engine that makes the root file system writable although asked not to",
+        },
         Case { id: "C13-without-seccomp", promise: Promise::Downgrade, tries: "an engine that has no seccomp" },
     ],
     run,
@@ -70,7 +74,8 @@ fn proxy(dir: &Path, change: Change) -> PathBuf {
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let Ok(engine) = UnixStream::connect(engine_socket()) else { return };
-            let halves = [(client.try_clone(), engine.try_clone(), change.in_requests), (engine.try_clone(), client.try_clone(), !change.in_requests)];
+            let halves =
+                [(client.try_clone(), engine.try_clone(), change.in_requests), (engine.try_clone(), client.try_clone(), !change.in_requests)];
             for (from, to, applies) in halves {
                 let (Ok(from), Ok(to)) = (from, to) else { return };
                 std::thread::spawn(move || pass_on(from, to, applies.then_some(change)));

@@ -3,6 +3,7 @@
 
 mod engine;
 mod inside;
+mod key;
 mod mutations;
 pub mod probe;
 mod profile;
@@ -10,4 +11,4 @@ mod record;
 
 use crate::case::Group;
 
-pub const GROUPS: &[Group] = &[inside::CELL, profile::PROFILE, engine::ENGINE];
+pub const GROUPS: &[Group] = &[inside::CELL, profile::PROFILE, engine::ENGINE, key::KEYS];

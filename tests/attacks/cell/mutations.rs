@@ -23,13 +23,7 @@ const LOOSE: &str = r#"{
 pub const CONTROLS: &[Weakening] = &[
     Weakening {
         name: "loose",
-        points: &[
-            "engine.inspect",
-            "init.privileges",
-            "init.environment",
-            "init.limit_fsize",
-            "init.job_directories",
-        ],
+        points: &["engine.inspect", "init.privileges", "init.environment", "init.limit_fsize", "init.job_directories"],
         job: LOOSE,
         gateway: "",
         breaches: &[
@@ -109,7 +103,11 @@ pub const MUTATIONS: &[Weakening] = &[
     Weakening::job("HostConfig.ReadonlyRootfs", r#"{"HostConfig":{"ReadonlyRootfs":false}}"#, &["C06-root-file-system", "C09-image"]),
     Weakening::job("HostConfig.CapDrop", r#"{"HostConfig":{"CapDrop":[]}}"#, &["C01-first-process"]),
     Weakening::job("HostConfig.CapAdd", r#"{"HostConfig":{"CapAdd":{"9":"SYS_ADMIN"}}}"#, &["C01-first-process"]),
-    Weakening::job("HostConfig.SecurityOpt: new privileges", r#"{"HostConfig":{"SecurityOpt":{"0":null}}}"#, &["C09-setuid-exec", "C01-first-process"]),
+    Weakening::job(
+        "HostConfig.SecurityOpt: new privileges",
+        r#"{"HostConfig":{"SecurityOpt":{"0":null}}}"#,
+        &["C09-setuid-exec", "C01-first-process"],
+    ),
     Weakening::job(
         "HostConfig.SecurityOpt: the engine's own profile",
         r#"{"HostConfig":{"SecurityOpt":{"1":null}}}"#,
@@ -141,10 +139,26 @@ pub const MUTATIONS: &[Weakening] = &[
     Weakening::job("HostConfig.Ulimits: memlock", r#"{"HostConfig":{"Ulimits":{"2":null}}}"#, &["R04-first-process"]),
     Weakening::job("HostConfig.Ulimits: msgqueue", r#"{"HostConfig":{"Ulimits":{"3":null}}}"#, &["R04-first-process"]),
     Weakening::job("HostConfig.Ulimits: nofile", r#"{"HostConfig":{"Ulimits":{"5":null}}}"#, &["R04-first-process"]),
-    Weakening::job("HostConfig.Tmpfs: size", r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,nodev,nr_inodes=100000,mode=1777"}}}"#, &["C07-mount-options"]),
-    Weakening::job("HostConfig.Tmpfs: nr_inodes", r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,nodev,size=64m,mode=1777"}}}"#, &["C07-mount-options"]),
-    Weakening::job("HostConfig.Tmpfs: nosuid", r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,suid,nodev,size=64m,nr_inodes=100000,mode=1777"}}}"#, &["C07-mount-options"]),
-    Weakening::job("HostConfig.Tmpfs: nodev", r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,dev,size=64m,nr_inodes=100000,mode=1777"}}}"#, &["C07-mount-options"]),
+    Weakening::job(
+        "HostConfig.Tmpfs: size",
+        r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,nodev,nr_inodes=100000,mode=1777"}}}"#,
+        &["C07-mount-options"],
+    ),
+    Weakening::job(
+        "HostConfig.Tmpfs: nr_inodes",
+        r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,nodev,size=64m,mode=1777"}}}"#,
+        &["C07-mount-options"],
+    ),
+    Weakening::job(
+        "HostConfig.Tmpfs: nosuid",
+        r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,suid,nodev,size=64m,nr_inodes=100000,mode=1777"}}}"#,
+        &["C07-mount-options"],
+    ),
+    Weakening::job(
+        "HostConfig.Tmpfs: nodev",
+        r#"{"HostConfig":{"Tmpfs":{"/tmp":"rw,exec,nosuid,dev,size=64m,nr_inodes=100000,mode=1777"}}}"#,
+        &["C07-mount-options"],
+    ),
     Weakening::job("HostConfig.Mounts: the socket's volume", r#"{"HostConfig":{"Mounts":{"2":{"ReadOnly":false}}}}"#, &["C07-mount-options"]),
     Weakening::job(
         "HostConfig.Devices",

@@ -17,8 +17,29 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/seccomp.js
 const SUFFIX: &str = "-by-profile";
 /// Beyond PID 1's own.
 const CAPABILITIES: [&str; 23] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "KILL", "MKNOD", "NET_ADMIN", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME", "SYS_TTY_CONFIG",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "KILL",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
 ];
 
 macro_rules! cases {
@@ -186,8 +207,35 @@ fn in_a_container(arena: &Arena, profile: &Path, program: &Path, cases: &[String
     let label = format!("anchorhold.instance={}", arena.env.instance());
     let security = format!("seccomp={}", profile.display());
     let image = arena.image();
-    let mut args = vec!["create", "--name", &name, "--label", &label, "--network", "none", "--cgroupns", "private", "--ipc", "private", "--log-driver", "json-file"];
-    args.extend(["--cap-drop", "ALL", "--tmpfs", "/tmp", "--user", "0:0", "--ulimit", "msgqueue=100000", "--memory", "256m", "--security-opt", &security]);
+    let mut args = vec![
+        "create",
+        "--name",
+        &name,
+        "--label",
+        &label,
+        "--network",
+        "none",
+        "--cgroupns",
+        "private",
+        "--ipc",
+        "private",
+        "--log-driver",
+        "json-file",
+    ];
+    args.extend([
+        "--cap-drop",
+        "ALL",
+        "--tmpfs",
+        "/tmp",
+        "--user",
+        "0:0",
+        "--ulimit",
+        "msgqueue=100000",
+        "--memory",
+        "256m",
+        "--security-opt",
+        &security,
+    ]);
     for capability in &CAPABILITIES {
         args.extend(["--cap-add", capability]);
     }

@@ -113,8 +113,16 @@ fn compare(what: &str, now: &Value, expected: &Value, skip: &[&str], differences
 /// The paths that every engine masks by itself must be masked still, since a list of ours replaces its list.
 fn masks(host: &Value) -> Option<String> {
     const ALWAYS: [&str; 10] = [
-        "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-        "/proc/timer_list", "/sys/firmware",
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/interrupts",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/sys/firmware",
     ];
     let masked = host["MaskedPaths"].as_array().map_or(&[][..], Vec::as_slice);
     let missing: Vec<&str> = ALWAYS.into_iter().filter(|path| !masked.iter().any(|masked| masked == path)).collect();
@@ -126,7 +134,8 @@ fn security(host: &mut Value) -> Option<String> {
     let options = host["SecurityOpt"].take();
     let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let profile = options.iter().find_map(|option| option.strip_prefix("seccomp="));
-    let refuses = profile.and_then(|text| serde_json::from_str::<Value>(text).ok()).is_some_and(|profile| profile["defaultAction"] == "SCMP_ACT_ERRNO");
+    let refuses =
+        profile.and_then(|text| serde_json::from_str::<Value>(text).ok()).is_some_and(|profile| profile["defaultAction"] == "SCMP_ACT_ERRNO");
     let good = options.len() == 2 && refuses && options.contains(&"no-new-privileges:true");
     (!good).then(|| format!("SecurityOpt is {}", options.iter().map(|o| &o[..o.len().min(60)]).collect::<Vec<_>>().join(", ")))
 }

@@ -50,7 +50,10 @@ fn ends_for(env: &TestEnv, repo: &Repo, result: &Value, reasons: &[&str]) -> Ver
     let job = result["job_id"].as_str().expect("a job id");
     let partial = patched(env, repo, job).path().join("partial").exists();
     let reason = result["reason"].as_str().unwrap_or("none");
-    Verdict::of(!partial || !reasons.contains(&reason), format!("{} for {reason}, partial work {}", result["state"], if partial { "there" } else { "LOST" }))
+    Verdict::of(
+        !partial || !reasons.contains(&reason),
+        format!("{} for {reason}, partial work {}", result["state"], if partial { "there" } else { "LOST" }),
+    )
 }
 
 fn over_its_disk(arena: &Arena, script: &str) -> Verdict {
@@ -85,7 +88,12 @@ fn output(arena: &Arena) -> Verdict {
     let why = std::fs::read_to_string(copy.path().join("why")).unwrap_or_default();
     let flooded = copy.path().join("flooded").exists();
     let kept = copy.path().join("partial").exists();
-    let detail = format!("{} for {}; log {log} bytes, sealed {sealed} bytes; Codex's output flooded: {flooded} {}", result["state"], result["reason"], why.trim());
+    let detail = format!(
+        "{} for {}; log {log} bytes, sealed {sealed} bytes; Codex's output flooded: {flooded} {}",
+        result["state"],
+        result["reason"],
+        why.trim()
+    );
     Verdict::of(log > 4 << 20 || sealed > 12 << 20 || !kept, detail)
 }
 
@@ -107,8 +115,9 @@ fn first_process(arena: &Arena) -> Verdict {
 fn unkillable(arena: &Arena) -> Verdict {
     let env = &arena.env;
     let repo = probe::repository(arena);
-    let beats = "(trap '' TERM INT HUP USR1; setsid bash -c 'i=0; while :; do i=$((i+1)); echo $i > beat; done' &)";
-    let job = env.detach(&repo, &task(&format!("./probe r09-unkillable r09-fork-chain > /dev/null 2>&1; {beats}; sleep 0.3; touch ready; sleep 600")));
+    let beats = "(trap '' TERM INT HUP USR1; setsid bash -c 'i=0; while :; do i=$((i+1)); echo $i >> beat; done' &)";
+    let job =
+        env.detach(&repo, &task(&format!("./probe r09-unkillable r09-fork-chain > /dev/null 2>&1; {beats}; sleep 0.3; touch ready; sleep 600")));
     let container = format!("anchorhold-{job}");
     env.wait_for(&job, |s| s["state"] == "running");
     let until = Instant::now() + Duration::from_secs(60);
@@ -131,7 +140,8 @@ fn unkillable(arena: &Arena) -> Verdict {
     env.docker(&["cp", &format!("{container}:/workspace/beat"), to.to_str().expect("a plain name")]);
     let last = std::fs::read_to_string(to).unwrap_or_default();
     let kept = copy.path().join("partial").exists();
-    let detail = format!("{}, gone after {} ms, sealed at {}, last at {}", result["state"], took.as_millis(), sealed.trim(), last.trim());
+    let detail =
+        format!("{}, gone after {} ms, {} beats sealed, {} made", result["state"], took.as_millis(), sealed.lines().count(), last.lines().count());
     Verdict::of(took > GRACE || sealed != last || last.is_empty() || !kept, detail)
 }
 

@@ -56,7 +56,11 @@ const ENDS: Group = Group {
         dos("R03-depth", "directories 1200 deep with names of 255 bytes"),
         dos("R05-output", "a flood without newlines, also into Codex's own output"),
         dos("R06-first-process", "having PID 1 killed for memory"),
-        Case { id: "R09-unkillable", promise: Promise::Persistence, tries: "surviving a cancel: ignored signals, own sessions, stopped, in vfork, a chain of forks" },
+        Case {
+            id: "R09-unkillable",
+            promise: Promise::Persistence,
+            tries: "surviving a cancel: ignored signals, own sessions, stopped, in vfork, a chain of forks",
+        },
         dos("R10-admission", "running beside a job for which there was one slot"),
         Case { id: "R12-deadline", promise: Promise::Persistence, tries: "outliving the deadline while no process of the host's is there" },
     ],

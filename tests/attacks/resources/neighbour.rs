@@ -86,7 +86,10 @@ fn ended_well(env: &TestEnv, repo: &crate::support::Repo, result: &Value) -> Ver
     let job = result["job_id"].as_str().expect("a job id");
     let kept = patched(env, repo, job).path().join("partial").exists();
     let reason = result["reason"].as_str().unwrap_or("none");
-    Verdict::of(!kept || !["disk", "memory"].contains(&reason), format!("{} for {reason}, partial work {}", result["state"], if kept { "there" } else { "LOST" }))
+    Verdict::of(
+        !kept || !["disk", "memory"].contains(&reason),
+        format!("{} for {reason}, partial work {}", result["state"], if kept { "there" } else { "LOST" }),
+    )
 }
 
 /// Medians of the rounds before and beside.
