@@ -363,7 +363,7 @@ static void c02_setns(void)
 	}
 }
 
-/* The kernel gives the namespaces of the host these numbers. A cell has its own; the cgroup namespace is the host's before version 2. */
+/* The kernel gives the namespaces of the host these numbers. A cell has its own. */
 static void c02_own_namespaces(void)
 {
 	static const struct { const char *name; const char *first; } kinds[] = {

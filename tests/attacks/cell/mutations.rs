@@ -193,6 +193,7 @@ pub const MUTATIONS: &[Weakening] = &[
     Weakening::job("HostConfig.UsernsMode", r#"{"HostConfig":{"UsernsMode":"host"}}"#, RECORD),
     Weakening::job("HostConfig.DeviceCgroupRules", r#"{"HostConfig":{"DeviceCgroupRules":["c 1:5 r"]}}"#, RECORD),
     Weakening::job("HostConfig.Sysctls: another", r#"{"HostConfig":{"Sysctls":{"net.ipv4.ip_forward":"1"}}}"#, RECORD),
+    Weakening::job("HostConfig.Runtime", r#"{"HostConfig":{"Runtime":"io.containerd.runc.v2"}}"#, RECORD),
     Weakening::job("HostConfig.Init", r#"{"HostConfig":{"Init":true}}"#, RECORD),
     Weakening::job("HostConfig.AutoRemove", r#"{"HostConfig":{"AutoRemove":true}}"#, RECORD),
     Weakening::job("HostConfig.PublishAllPorts", r#"{"HostConfig":{"PublishAllPorts":true}}"#, RECORD),
