@@ -211,7 +211,7 @@ pub async fn call<O: Serialize, T: serde::de::DeserializeOwned>(reaper: &super::
     let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
     command
         .env_clear()
-        .envs(crate::weaken::handed_on())
+        .envs(crate::weaken::environment())
         .args(["init", part])
         .stdin(std::process::Stdio::piped())
         .stderr(std::process::Stdio::inherit());

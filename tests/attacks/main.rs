@@ -20,6 +20,7 @@ mod document;
 mod engine;
 mod export;
 mod report;
+mod resources;
 mod review;
 mod supply;
 
@@ -30,15 +31,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [
-        cell::GROUPS,
-        engine::GROUPS,
-        export::GROUPS,
-        review::GROUPS,
-        callers::GROUPS,
-        supply::GROUPS,
-    ]
-    .concat()
+    [cell::GROUPS, engine::GROUPS, resources::GROUPS, export::GROUPS, review::GROUPS, callers::GROUPS, supply::GROUPS].concat()
 }
 
 fn main() -> ExitCode {
