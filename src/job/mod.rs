@@ -32,5 +32,11 @@ mod time;
 mod watch;
 
 pub use id::JobId;
+/// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
+pub mod readers {
+    pub use super::download::{Expected, Piece, Pieces, read as read_download};
+    pub use super::log::Lines;
+}
+
 pub use model::*;
 pub use service::Jobs;
