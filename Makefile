@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN := $(TARGET_DIR)/$(TRIPLE)/release/anchorhold
-SCRIPTS := .ci/run $(wildcard images/*.sh)
+SCRIPTS := .ci/run fuzz/run $(wildcard images/*.sh)
 
 .PHONY: help
 help: ## this list
@@ -44,6 +44,12 @@ test: image ## all tests, with the real engine and the real Codex CLI
 	else \
 	  set -x; cargo test --locked; \
 	fi
+
+# The smoke run of the same targets is part of `make test`.
+.PHONY: fuzz
+fuzz: ## the fuzz targets, guided by coverage: MINUTES=10 in all, TARGET=name for one, KEEP=1 keeps what was learnt
+	@images/tools.sh cc:build-essential git:git
+	@MINUTES="$(MINUTES)" TARGET="$(TARGET)" KEEP="$(KEEP)" fuzz/run
 
 .PHONY: bench
 bench: image ## the figures of speed and size, each beside its limit

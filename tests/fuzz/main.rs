@@ -2,6 +2,7 @@
 //! It needs no special compiler. `make fuzz` runs the same targets guided by coverage; see `docs/FUZZING.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "an oracle fails by panicking")]
 
+mod controls;
 mod mutate;
 mod targets;
 

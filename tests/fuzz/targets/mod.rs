@@ -2,10 +2,10 @@
 //!
 //! The smoke run (`tests/fuzz/main.rs`) and the long run (`fuzz/`) call the same functions. `docs/FUZZING.md` says how to use both.
 
-mod answer;
+pub mod answer;
 mod changes;
 mod diff;
-mod display;
+pub mod display;
 mod download;
 mod events;
 mod ignore;
@@ -13,9 +13,9 @@ mod lines;
 mod listing;
 mod log;
 mod manifest;
-mod patch;
+pub mod patch;
 mod path;
-mod policy;
+pub mod policy;
 mod program;
 mod unpatch;
 

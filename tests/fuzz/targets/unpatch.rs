@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-/// Path to mode and content.
-pub type Tree = BTreeMap<Vec<u8>, (&'static str, Vec<u8>)>;
+/// Mode and content.
+type Entry = (&'static str, Vec<u8>);
+/// By path.
+pub type Tree = BTreeMap<Vec<u8>, Entry>;
 
 const BASE85: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
@@ -33,7 +35,7 @@ pub fn apply(base: &Tree, patch: &[u8]) -> Result<Tree, String> {
 #[derive(Default)]
 struct File {
     removed: Option<Vec<u8>>,
-    made: Option<(Vec<u8>, (&'static str, Vec<u8>))>,
+    made: Option<(Vec<u8>, Entry)>,
 }
 
 fn file(names: &[u8], lines: &mut Lines<'_>, base: &Tree) -> Result<File, String> {
