@@ -13,7 +13,7 @@ SCRIPTS := .ci/run fuzz/run $(wildcard images/*.sh)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: engine
 engine: ## a Docker Engine that answers; installs and starts Debian's where none does
@@ -35,15 +35,43 @@ demo: image ## a delegation from start to end with a scripted model: no key, no 
 # The tests are built in the dev profile and the image holds the release binary: both carry the same build id, which is a hash of the
 # sources, so that the host side under test accepts the image.
 .PHONY: test
-test: image ## all tests, with the real engine and the real Codex CLI
+test: image weakened ## all tests, with the real engine and the real Codex CLI
 	@images/codex.sh "$(TARGET_DIR)/codex"
-	@export ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")" ANCHORHOLD_TEST_CODEX="$$(realpath "$(TARGET_DIR)/codex/bin/codex")"; \
-	trap '{ docker rm -fv anchorhold-test-gateway; docker volume rm -f anchorhold-test-gateway-socket anchorhold-test-gateway-state; } >/dev/null 2>&1 || true' EXIT; \
+	@export $(TEST_VARIABLES); \
+	trap '$(CLEAN_UP)' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  set -x; cargo nextest run --locked --profile $(if $(CI),ci,default); \
 	else \
 	  set -x; cargo test --locked; \
 	fi
+
+# The weakened build: the attack suite's controls. Its binary and its image lie beside the product's and are never taken for them.
+WEAKENED := $(TARGET_DIR)/weakened/anchorhold
+TEST_VARIABLES = ANCHORHOLD_TEST_BIN="$$(realpath "$(BIN)")" ANCHORHOLD_TEST_CODEX="$$(realpath -m "$(TARGET_DIR)/codex/bin/codex")" \
+  ANCHORHOLD_TEST_WEAKENED="$$(realpath "$(WEAKENED)")"
+IMAGE := $(or $(ANCHORHOLD_IMAGE_NAME),anchorhold/runtime:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1))
+
+.PHONY: weakened
+weakened: image
+	cargo build --locked --features weaken
+	@mkdir -p "$(dir $(WEAKENED))"; cp -f "$(TARGET_DIR)/$(TRIPLE)/debug/anchorhold" "$(WEAKENED)"
+	@ANCHORHOLD_IMAGE_NAME="$(IMAGE)-weakened" "$(WEAKENED)" image build
+
+# RUNTIME: another OCI runtime of the engine, such as runsc. ONLY: groups by part of their name. JOBS: how many at once.
+ATTACK_VARIABLES = $(TEST_VARIABLES) $(if $(RUNTIME),ANCHORHOLD_ENGINE_RUNTIME="$(RUNTIME)") $(if $(JOBS),ANCHORHOLD_ATTACKS_JOBS="$(JOBS)")
+CLEAN_UP = { docker rm -fv anchorhold-test-gateway; docker volume rm -f anchorhold-test-gateway-socket anchorhold-test-gateway-state; } >/dev/null 2>&1 || true
+
+.PHONY: attacks
+attacks: weakened ## the attack suite and its controls, as a table (RUNTIME=runsc, ONLY=group, JOBS=n)
+	@export $(ATTACK_VARIABLES); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_ATTACKS=table cargo test --locked --test attacks -- $(ONLY)
+
+.PHONY: attacks-mutate
+attacks-mutate: weakened ## takes away each protection in turn: at least one attack must succeed
+	@export $(ATTACK_VARIABLES); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_ATTACKS=mutate cargo test --locked --test attacks -- $(ONLY)
+
+.PHONY: attacks-document
+attacks-document:
+	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks
 
 # The smoke run of the same targets is part of `make test`.
 .PHONY: fuzz

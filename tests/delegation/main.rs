@@ -5,7 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod cell;
+mod attest;
 mod endings;
 mod patch;
 mod refusals;

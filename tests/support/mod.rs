@@ -68,6 +68,9 @@ pub struct TestEnv {
     instance: String,
     vars: Vec<(String, String)>,
     owner: bool,
+    program: PathBuf,
+    /// A gateway that nobody shares, removed at the end.
+    own_gateway: Option<String>,
 }
 
 impl TestEnv {
@@ -79,7 +82,27 @@ impl TestEnv {
             instance: format!("test-{}", &id[..12]),
             vars: Vec::new(),
             owner: true,
+            program: env!("CARGO_BIN_EXE_anchorhold").into(),
+            own_gateway: None,
         }
+    }
+
+    /// A fresh user of another binary with its own image and variables, and with a gateway that nobody shares.
+    pub fn of(program: &Path, image: &str, variables: &[(&str, &str)]) -> Self {
+        let mut env = Self::new().with_own_gateway();
+        env.program = program.to_owned();
+        env.vars.push(("ANCHORHOLD_IMAGE_NAME".to_owned(), image.to_owned()));
+        env.vars.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        env
+    }
+
+    /// The same user, before anything was run, with a gateway that nobody shares.
+    #[must_use]
+    pub fn with_own_gateway(mut self) -> Self {
+        let name = format!("anchorhold-{}-gateway", self.instance);
+        self.vars.push(("ANCHORHOLD_GATEWAY_NAME".to_owned(), name.clone()));
+        self.own_gateway = Some(name);
+        self
     }
 
     /// The same user with one more variable; the original keeps the cleaning up.
@@ -87,12 +110,28 @@ impl TestEnv {
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut vars = self.vars.clone();
         vars.push((name.to_owned(), value.to_owned()));
-        Self { home: std::sync::Arc::clone(&self.home), instance: self.instance.clone(), vars, owner: false }
+        let (program, own_gateway) = (self.program.clone(), self.own_gateway.clone());
+        Self { home: std::sync::Arc::clone(&self.home), instance: self.instance.clone(), vars, owner: false, program, own_gateway }
     }
 
     /// The name of the shared gateway.
     pub fn gateway() -> String {
         std::env::var("ANCHORHOLD_TEST_GATEWAY").unwrap_or_else(|_| "anchorhold-test-gateway".to_owned())
+    }
+
+    /// The name of this user's gateway.
+    pub fn gateway_name(&self) -> String {
+        self.own_gateway.clone().unwrap_or_else(Self::gateway)
+    }
+
+    /// The binary under test.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// HOME.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// The instance label of everything that this user makes.
@@ -109,7 +148,7 @@ impl TestEnv {
             ("ANCHORHOLD_GATEWAY_NAME".to_owned(), Self::gateway()),
             ("ANCHORHOLD_ENGINE_INSTANCE".to_owned(), self.instance.clone()),
         ];
-        for name in ["DOCKER_HOST", "ANCHORHOLD_IMAGE_NAME"] {
+        for name in ["DOCKER_HOST", "ANCHORHOLD_IMAGE_NAME", "ANCHORHOLD_ENGINE_RUNTIME"] {
             if let Ok(value) = std::env::var(name) {
                 vars.push((name.to_owned(), value));
             }
@@ -120,7 +159,7 @@ impl TestEnv {
 
     /// The built binary in a directory, ready to run.
     pub fn command(&self, dir: &Path, args: &[&str]) -> Command {
-        let mut command = process::command(env!("CARGO_BIN_EXE_anchorhold"), dir);
+        let mut command = process::command(self.program.to_str().expect("a path in UTF-8"), dir);
         command.args(args).envs(self.vars());
         command
     }
@@ -201,7 +240,7 @@ impl TestEnv {
         let filter = format!("label=anchorhold.instance={}", self.instance);
         let mut names: Vec<String> = docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter]).lines().map(str::to_owned).collect();
         names.extend(docker(&["volume", "ls", "-q", "--filter", &filter]).lines().map(str::to_owned));
-        names.retain(|name| !name.starts_with(&Self::gateway()));
+        names.retain(|name| !name.starts_with(&self.gateway_name()));
         names
     }
 }
@@ -214,12 +253,18 @@ impl Drop for TestEnv {
         let filter = format!("label=anchorhold.instance={}", self.instance);
         for id in docker(&["ps", "-aq", "--filter", &filter]).lines() {
             // The gateway carries the label of whoever made it, and serves the others.
-            if !docker(&["inspect", "-f", "{{.Name}}", id]).trim().trim_start_matches('/').starts_with(&Self::gateway()) {
+            if !docker(&["inspect", "-f", "{{.Name}}", id]).trim().trim_start_matches('/').starts_with(&self.gateway_name()) {
                 docker(&["rm", "-fv", id]);
             }
         }
-        for name in docker(&["volume", "ls", "-q", "--filter", &filter]).lines().filter(|n| !n.starts_with(&Self::gateway())) {
+        for name in docker(&["volume", "ls", "-q", "--filter", &filter]).lines().filter(|n| !n.starts_with(&self.gateway_name())) {
             docker(&["volume", "rm", "-f", name]);
+        }
+        if let Some(gateway) = &self.own_gateway
+            && !docker(&["ps", "-aq", "--filter", &format!("name=^/{gateway}$")]).is_empty()
+        {
+            docker(&["rm", "-fv", gateway]);
+            docker(&["volume", "rm", "-f", &format!("{gateway}-socket"), &format!("{gateway}-state")]);
         }
     }
 }

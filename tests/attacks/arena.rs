@@ -1,0 +1,70 @@
+//! Where a case is tried: the product as it is built, or a build with some of its protections taken away.
+
+use std::path::{Path, PathBuf};
+
+use crate::case::Weakening;
+use crate::support::TestEnv;
+
+/// A user with a binary, an image that fits it and a gateway.
+pub struct Arena {
+    pub env: TestEnv,
+    variables: Vec<(String, String)>,
+    weakened: bool,
+}
+
+impl Arena {
+    /// The product.
+    pub fn product() -> Self {
+        Self { env: TestEnv::new(), variables: Vec::new(), weakened: false }
+    }
+
+    /// The binary with the feature `weaken`, its image, and a gateway of its own that is weakened too.
+    pub fn weakened(weakening: &Weakening) -> Self {
+        let program = weakened_program();
+        let mut variables = vec![("ANCHORHOLD_WEAKEN".to_owned(), weakening.points.join(","))];
+        for (name, patch) in [("ANCHORHOLD_WEAKEN_JOB", weakening.job), ("ANCHORHOLD_WEAKEN_GATEWAY", weakening.gateway)] {
+            if !patch.is_empty() {
+                variables.push((name.to_owned(), patch.to_owned()));
+            }
+        }
+        let given: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Self { env: TestEnv::of(&program, &weakened_image(), &given), variables, weakened: true }
+    }
+
+    /// The binary under attack.
+    pub fn binary(&self) -> &Path {
+        self.env.program()
+    }
+
+    /// Variables that weaken it, for a process that is started without the environment of [`Self::env`].
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// Whether protections may be missing here.
+    pub fn is_weakened(&self) -> bool {
+        self.weakened
+    }
+
+    /// The runtime image's name.
+    pub fn image(&self) -> String {
+        if self.weakened { weakened_image() } else { product_image() }
+    }
+}
+
+fn product_image() -> String {
+    std::env::var("ANCHORHOLD_IMAGE_NAME").unwrap_or_else(|_| concat!("anchorhold/runtime:", env!("CARGO_PKG_VERSION")).to_owned())
+}
+
+/// The image of the weakened build: beside the product's, under a name of its own.
+fn weakened_image() -> String {
+    std::env::var("ANCHORHOLD_TEST_WEAKENED_IMAGE").unwrap_or_else(|_| format!("{}-weakened", product_image()))
+}
+
+fn weakened_program() -> PathBuf {
+    let program = std::env::var_os("ANCHORHOLD_TEST_WEAKENED")
+        .map(PathBuf::from)
+        .expect("set ANCHORHOLD_TEST_WEAKENED to a binary built with `--features weaken` (`make attacks` and `make test` do)");
+    assert!(program.is_absolute() && program.is_file(), "ANCHORHOLD_TEST_WEAKENED: {} is no absolute path of a file", program.display());
+    program
+}

@@ -1,0 +1,79 @@
+//! The suite about itself: no case without a control, no protection without a mutation.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::case::Group;
+
+pub fn trials(groups: &[Group]) -> Vec<Trial> {
+    let (cases, points, pages) = (groups.to_vec(), groups.to_vec(), groups.to_vec());
+    vec![
+        Trial::test("coverage::every_case_has_a_control", move || every_case_has_a_control(&cases)),
+        Trial::test("coverage::every_point_has_a_mutation", move || every_point_has_a_mutation(&points)),
+        Trial::test("coverage::the_pages_are_current", move || the_pages_are_current(&pages)),
+    ]
+}
+
+fn verdict(problems: &[String]) -> Result<(), Failed> {
+    if problems.is_empty() { Ok(()) } else { Err(Failed::from(problems.join("\n"))) }
+}
+
+fn every_case_has_a_control(groups: &[Group]) -> Result<(), Failed> {
+    let mut problems = Vec::new();
+    let mut ids = BTreeSet::new();
+    for group in groups {
+        for case in group.cases {
+            if !ids.insert(case.id) {
+                problems.push(format!("{} stands for two cases", case.id));
+            }
+            let controlled = group.controls.iter().any(|control| control.breaches.contains(&case.id));
+            let excused = group.no_control.iter().any(|(id, why)| *id == case.id && !why.is_empty());
+            if controlled == excused {
+                problems.push(format!("{} needs a control, or else a reason why there is none", case.id));
+            }
+        }
+        for weakening in group.controls.iter().chain(group.mutations) {
+            for id in weakening.breaches {
+                if !group.cases.iter().any(|case| case.id == *id) {
+                    problems.push(format!("{}: {} names the case {id}, which is not there", group.name, weakening.name));
+                }
+            }
+            if weakening.breaches.is_empty() {
+                problems.push(format!("{}: {} breaches nothing", group.name, weakening.name));
+            }
+        }
+        problems.extend(group.mutations.iter().filter(|w| !w.single()).map(|w| format!("{} weakens more than one thing", w.name)));
+    }
+    verdict(&problems)
+}
+
+fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
+    let mut points = BTreeSet::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut points);
+    let weakened: BTreeSet<String> =
+        groups.iter().flat_map(Group::single_weakenings).flat_map(|w| w.points.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).collect();
+    let mut problems: Vec<String> = points.difference(&weakened).map(|p| format!("the protection {p} is weakened by no mutation")).collect();
+    problems.extend(weakened.difference(&points).map(|p| format!("a mutation names {p}, which is not in the sources")));
+    verdict(&problems)
+}
+
+fn the_pages_are_current(groups: &[Group]) -> Result<(), Failed> {
+    let stale = crate::document::pages(groups).into_iter().filter(|(path, text)| std::fs::read_to_string(path).ok().as_ref() != Some(text));
+    let problems: Vec<String> = stale.map(|(path, _)| format!("{} is not current: `make attacks-document` writes it", path.display())).collect();
+    verdict(&problems)
+}
+
+/// The names in `weaken::off("…")` below a directory.
+fn collect(directory: &Path, points: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).expect("the sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, points);
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("weaken.rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            points.extend(text.split("weaken::off(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+}
