@@ -131,8 +131,10 @@ pub fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
     let mut pieces = Pieces::new();
     let mut seen = 0;
     // Raw: long names and extended headers would be read into memory at the size that they claim. Our names need neither.
-    for entry in archive.entries()?.raw(true) {
-        let entry = entry?;
+    // What the archive's reader says quotes the archive, and names in it may be a job's words.
+    let foreign = |e: io::Error| if e.kind() == io::ErrorKind::UnexpectedEof { bad("the archive is cut") } else { bad("no archive of ours") };
+    for entry in archive.entries().map_err(foreign)?.raw(true) {
+        let entry = entry.map_err(foreign)?;
         seen += 1;
         if seen > MAX_ENTRIES {
             return Err(bad("too many entries"));
@@ -144,7 +146,7 @@ pub fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
         if header.entry_type() != tar::EntryType::Regular {
             return Err(bad(format!("{} is not a regular file", file.name)));
         }
-        let size = header.entry_size()?;
+        let size = header.entry_size().map_err(foreign)?;
         if size > file.max && !file.cut {
             return Err(bad(format!("{} has {size} bytes, {} are allowed", file.name, file.max)));
         }

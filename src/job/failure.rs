@@ -73,8 +73,8 @@ impl JobResult {
             Reason::Interrupted => Code::JobFailed,
             Reason::Lost => Code::JobLost,
         };
-        let detail = self.sealed.as_ref().map_or(self.status.detail.as_str(), |sealed| sealed.detail.as_str());
-        let mut message = fragment(&crate::display::bounded(detail.as_bytes(), 500));
+        // Our own sentence; what the cell says of it stands in a field that says so.
+        let mut message = fragment(&crate::display::clip(self.status.detail.as_bytes(), 500));
         if let Some(provider) = self.provider_error.as_ref().filter(|provider| provider_code(provider) == Some(code)) {
             message.push_str(&in_detail(provider));
         }
@@ -83,6 +83,9 @@ impl JobResult {
             .with_detail("state", self.status.state.as_str())
             .with_detail("partial_patch", self.patch.is_some())
             .with_hint(hint(code, reason, self.provider_error.as_ref(), self.patch.is_some()));
+        if let Some(said) = &self.untrusted_detail {
+            error = error.with_detail("untrusted_detail", said.as_str());
+        }
         if let Some(provider) = &self.provider_error {
             if let Ok(value) = serde_json::to_value(provider) {
                 error = error.with_detail("provider", value);
@@ -127,7 +130,7 @@ fn in_detail(error: &ProviderError) -> String {
         (None, Some(seconds)) => format!("; it says to try again after {seconds} s"),
         (None, None) => String::new(),
     };
-    format!(": {}{when}", crate::display::bounded(error.message.as_bytes(), 300))
+    format!(": {}{when}", crate::display::clip(error.message.as_bytes(), 300))
 }
 
 /// When the provider says that a retry makes sense; a reset time in the past means now.

@@ -6,6 +6,9 @@ use super::tools::ToolName;
 use crate::display;
 use crate::error::{Code, Error};
 
+/// Entries of a list in the details of an error.
+const MAX_DETAILS: usize = 100;
+
 /// The machine-readable next step for a code, and the tool that takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repair {
@@ -73,7 +76,7 @@ pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
     let mut object = Map::new();
     object.insert("code".into(), json!(error.code.as_str()));
     // Messages hold no job's words; paths and an engine's answers in them are still shown with care.
-    object.insert("message".into(), json!(display::bounded(error.chain().as_bytes(), 2000)));
+    object.insert("message".into(), json!(display::clip(error.chain().as_bytes(), 2000)));
     object.insert("temporary".into(), json!(error.code.temporary()));
     let retry_after_ms = error.retry_after_ms.or(match error.code {
         Code::JobRunning => Some(1000),
@@ -98,10 +101,10 @@ pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
     object.insert("repair".into(), Value::Object(step));
     for key in ["invalid_arguments", "limit_bytes", "actual_bytes", "candidate_roots"] {
         if let Some(value) = details.shift_remove(key) {
-            object.insert(key.into(), value);
+            object.insert(key.into(), super::render::clean(value, MAX_DETAILS));
         }
     }
-    object.insert("details".into(), Value::Object(details));
+    object.insert("details".into(), super::render::clean(Value::Object(details), MAX_DETAILS));
     object.entry("invalid_arguments").or_insert_with(|| json!([]));
     Value::Object(object)
 }

@@ -15,6 +15,9 @@ use crate::error::{Code, Error, Result};
 /// After this a git process is killed: far above what any real repository needs.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// More than this of standard output is no answer: git is ended, and its run is an error.
+const MAX_STDOUT: u64 = (1 << 30) + (256 << 20);
+
 /// Standard error is kept up to here; the rest is read and dropped.
 const MAX_STDERR: usize = 64 << 10;
 
@@ -46,7 +49,7 @@ pub fn run_ok(command: Command, input: Option<&[u8]>, what: &str, code: Code) ->
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(Error::new(code, format!("{what}: git ended with {}", output.status)).with_detail("git", output.stderr))
+    Err(Error::new(code, format!("{what}: git ended with {}", output.status)).with_detail("untrusted_git_stderr", output.stderr))
 }
 
 fn run_limited(mut command: Command, input: Option<&[u8]>, what: &str, limit: Duration) -> Result<Output> {
@@ -94,7 +97,8 @@ fn run_limited(mut command: Command, input: Option<&[u8]>, what: &str, limit: Du
             }
         });
         let mut out = Vec::new();
-        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut out)).map(|_| out);
+        // What is over the bound is not read: the pipe closes here, and git ends by it.
+        let read = stdout.map_or(Ok(0), |stdout| stdout.take(MAX_STDOUT + 1).read_to_end(&mut out)).map(|_| out);
         timed_out = watchdog.join().unwrap_or(false);
         (read, stderr.join().unwrap_or_default())
     });
@@ -103,7 +107,11 @@ fn run_limited(mut command: Command, input: Option<&[u8]>, what: &str, limit: Du
         return Err(Error::new(Code::WorktreeError, format!("{what}: git did not end within {} seconds", limit.as_secs()))
             .with_hint("look for special files in the repository's git directory, and try `git fsck`"));
     }
-    Ok(Output { status, stdout: read.map_err(failed)?, stderr: crate::display::bounded(&stderr, 2000) })
+    let stdout = read.map_err(failed)?;
+    if stdout.len() as u64 > MAX_STDOUT {
+        return Err(Error::new(Code::WorktreeError, format!("{what}: git's answer is over {MAX_STDOUT} bytes")));
+    }
+    Ok(Output { status, stdout, stderr: crate::display::bounded(&stderr, 2000) })
 }
 
 #[cfg(test)]

@@ -12,11 +12,13 @@
 mod support;
 
 mod arena;
+mod callers;
 mod case;
 mod cell;
 mod coverage;
 mod document;
 mod report;
+mod review;
 
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS].concat()
+    [cell::GROUPS, review::GROUPS, callers::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

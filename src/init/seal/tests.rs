@@ -217,7 +217,10 @@ fn caps_refuse_and_report() {
     std::fs::write(cell.at("a"), "a longer text").unwrap();
     std::fs::write(cell.at("c"), "another").unwrap();
     std::fs::write(cell.at("d"), "and one more").unwrap();
-    let caps = |side_bytes, total_bytes, records| Caps { changes: ChangesCaps { records, side_bytes, total_bytes }, ..Caps::default() };
+    let caps = |side_bytes, total_bytes, records| Caps {
+        changes: ChangesCaps { records, side_bytes, total_bytes, ..ChangesCaps::default() },
+        ..Caps::default()
+    };
     let check = |caps: &Caps| {
         let (seal, changes) = cell.seal_with(caps);
         (changes.len(), refusals(&seal).into_iter().map(|(path, why)| format!("{path} {why}")).collect::<Vec<_>>(), seal.complete)
