@@ -41,6 +41,7 @@ pub mod readers {
     pub use super::json::{Fault, parse as parse_json};
     pub use super::policy::{Accepted, Refusal, Terms, check};
     pub use super::rehearsal::program;
+    pub use super::seal::close as close_seal;
     pub use super::secret::Secret;
     pub use super::sse::{Cut, End, MAX_EVENT, Reader};
 }

@@ -6,6 +6,8 @@ use serde_json::Value;
 
 /// Starts twice with the same letters, so that a wrong search would miss it.
 const KEY: &str = "sk-sk-0123456789ab";
+/// The job's, with which it gets what only the provider can read.
+const CACHE_KEY: &str = "per-job-0123456789abcdef";
 
 pub fn run(data: &[u8]) {
     let mut source = super::Source(data);
@@ -21,14 +23,17 @@ pub fn run(data: &[u8]) {
     if !text.windows(3).any(|w| w == b"sk-") && !text.contains(&b'\\') {
         assert_ne!(whole.0, Err(Cut::Credential), "cut for a credential that is not there");
     }
-    // What passed would pass again, and as it is.
+    // What passed would pass again, and as it is, but that a seal would be sealed again.
+    if String::from_utf8_lossy(&whole.1).contains("encrypted_content") {
+        return;
+    }
     let again = read(&[&whole.1], Some(&key));
     assert_eq!(again.0, Ok(()), "what we send is refused");
     assert_eq!(String::from_utf8_lossy(&again.1), String::from_utf8_lossy(&whole.1), "rebuilt twice it differs");
 }
 
 fn read(pieces: &[&[u8]], key: Option<&Secret>) -> (Result<(), Cut>, Vec<u8>, String) {
-    let mut reader = Reader::new(key);
+    let mut reader = Reader::new(key, CACHE_KEY);
     let mut out = Vec::new();
     let result = pieces.iter().try_for_each(|piece| reader.push(piece, &mut out));
     (result, out, format!("{:?} {:?} {}", reader.end, reader.usage, reader.events))

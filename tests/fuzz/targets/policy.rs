@@ -1,7 +1,7 @@
 //! The request policy: what is taken is rebuilt so that it would be taken again unchanged, and holds nothing with which the provider would act on
 //! its own. The judge is written from the promise, not from the policy's own lists.
 
-use anchorhold::gateway::readers::{Terms, check, parse_json};
+use anchorhold::gateway::readers::{Terms, check, close_seal, parse_json};
 use serde_json::{Value, json};
 
 const KEY: &str = "per-job-0123456789abcdef";
@@ -20,12 +20,31 @@ pub fn run(data: &[u8]) {
     assert_eq!(accepted.request["model"], json!(accepted.model));
     let text = accepted.request.to_string();
     assert!(text.len() <= data.len() * 6 + 256, "the rebuilt request is much larger");
-    match check(text.as_bytes(), &terms()) {
+    // The seal is off what only the provider can read: here it comes on again.
+    let mut sealed = accepted.request.clone();
+    close(&mut sealed);
+    match check(sealed.to_string().as_bytes(), &terms()) {
         Ok(again) => {
             assert_eq!(again.request.to_string(), text, "rebuilt twice it differs");
             assert_eq!(again.additional_tools, accepted.additional_tools);
         }
         Err(refusal) => panic!("what we send is refused: {refusal:?}"),
+    }
+}
+
+fn close(value: &mut Value) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(close),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(text) if key == "encrypted_content" => *text = close_seal(KEY, text),
+                    _ if FREE.contains(&key.as_str()) => {}
+                    _ => close(value),
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -105,6 +124,7 @@ fn walk(value: &Value) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
+    let sealed = close_seal(KEY, "zzz");
     let documents = [
         json!({
             "model": "gpt-5.5", "stream": true, "tool_choice": "auto", "parallel_tool_calls": true, "reasoning": {"effort": "medium"}, "store": false,
@@ -122,7 +142,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             {"type": "function_call_output", "id": "o", "call_id": "c1", "output": "text"},
             {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "x"},
             {"type": "custom_tool_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "y"}]},
-            {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "t"}], "content": null, "encrypted_content": "zzz"},
+            {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "t"}], "content": null, "encrypted_content": sealed},
             {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}
         ]}),
         json!({"model": "m", "user": "u", "metadata": {"a": 1}, "service_tier": "priority", "temperature": 0.5, "top_p": 1, "max_output_tokens": 9,
@@ -133,7 +153,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             {"type": "tool_search_output", "call_id": "c", "execution": "client", "tools": [{"type": "function", "name": "wait"}]},
             {"type": "local_shell_call", "call_id": "l", "action": {"type": "exec", "command": ["ls"]}},
             {"type": "configuration_update", "reasoning": {"effort": "low"}},
-            {"type": "compaction", "encrypted_content": "e"}
+            {"type": "compaction", "encrypted_content": sealed}
         ]}),
     ];
     let refused = [
