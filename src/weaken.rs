@@ -9,13 +9,20 @@
 //! a JSON merge patch (RFC 7396) for the body of the create call of a job's or a gateway's container. All three are handed on into containers.
 
 #[cfg(feature = "weaken")]
-pub use enabled::{container, off};
+pub use enabled::{container, handed_on, off};
 
 /// Whether the protection of this name is taken away; never in a product build.
 #[cfg(not(feature = "weaken"))]
 #[inline]
 pub const fn off(_point: &str) -> bool {
     false
+}
+
+/// What a child process with an environment of its own must be given; nothing in a product build.
+#[cfg(not(feature = "weaken"))]
+#[inline]
+pub const fn handed_on() -> Option<(&'static str, String)> {
+    None
 }
 
 /// The body of a create call as it is sent: unchanged in a product build.
@@ -42,6 +49,11 @@ mod enabled {
         static OFF: OnceLock<Vec<String>> = OnceLock::new();
         let off = OFF.get_or_init(|| std::env::var(POINTS).unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect());
         off.iter().any(|name| name == point)
+    }
+
+    /// What a child process with an environment of its own must be given.
+    pub fn handed_on() -> Option<(&'static str, String)> {
+        std::env::var(POINTS).ok().map(|points| (POINTS, points))
     }
 
     /// The body of a create call with the merge patch for its kind, and with the names of what is off in its environment.

@@ -244,12 +244,12 @@ pub(super) fn files(files: &[FileChange], paint: Paint) -> String {
             (Some(added), Some(deleted)) => format!("+{added} -{deleted}"),
             _ => String::new(),
         };
-        let old = file.old_path.as_ref().map(|old| format!("{} → ", old.path)).unwrap_or_default();
+        let old = file.old_path.as_ref().map(|old| format!("{} → ", name(&old.path))).unwrap_or_default();
         let modes = match (&file.old_mode, &file.new_mode) {
             (Some(old), Some(new)) if old != new => format!("  ({} → {})", display::line(old.as_bytes()), display::line(new.as_bytes())),
             _ => String::new(),
         };
-        text.push_str(&format!("  {word}  {count:>12}  {old}{}{modes}\n", file.path.path));
+        text.push_str(&format!("  {word}  {count:>12}  {old}{}{modes}\n", name(&file.path.path)));
     }
     let counted = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     text.push_str(&format!(
@@ -259,6 +259,12 @@ pub(super) fn files(files: &[FileChange], paint: Paint) -> String {
         counted(minus, "line")
     ));
     text
+}
+
+/// A path in a line with other things; in quotes where it could be taken for one of them.
+fn name(path: &str) -> String {
+    let plain = !path.contains(['"', '→']) && !path.contains("  ") && path.trim() == path;
+    if plain { path.to_owned() } else { format!("\"{}\"", path.replace('"', "\\\"")) }
 }
 
 /// What a reviewer must look at; empty where there is nothing.

@@ -164,6 +164,8 @@ async fn run_once(engine: &Engine, image: &str, script: &str) -> Result<String> 
         cpus: None,
         pids: Some(128),
         ulimits: Vec::new(),
+        sysctls: Vec::new(),
+        oom_score: 500,
         restart_unless_stopped: false,
         log_max_bytes: 1 << 20,
         stop_timeout_seconds: 1,

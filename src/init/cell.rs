@@ -23,7 +23,7 @@ use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
 use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{finish, home, launch, unpack, watch};
+use super::{finish, home, launch, names, unpack, watch};
 use crate::codex::command::{self, FORWARDER_PORT};
 use crate::codex::events::{Events, Lines};
 use crate::error::{Code, Error, Result};
@@ -75,6 +75,7 @@ pub struct Cell {
     provider: Mutex<Provider>,
     gateway_broken: Arc<AtomicBool>,
     delivered_bytes: AtomicU64,
+    delivered_entries: AtomicU64,
     kills_before: Option<u64>,
     dropped_events: AtomicU64,
 }
@@ -156,6 +157,7 @@ async fn job() -> u8 {
         provider: Mutex::default(),
         gateway_broken: Arc::default(),
         delivered_bytes: AtomicU64::new(0),
+        delivered_entries: AtomicU64::new(0),
         kills_before: watch::out_of_memory_kills(),
         dropped_events: AtomicU64::new(0),
     });
@@ -167,7 +169,7 @@ async fn job() -> u8 {
     let ending = if resealed {
         cell.phase(Phase::Sealing, None);
         cell.replay_events();
-        if cell.facts().out_of_memory {
+        if cell.facts().out_of_memory || Path::new(paths::JOB_STATE).join(paths::KILLED_FOR_MEMORY).exists() {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
         } else {
             Ending::new(Reason::Interrupted, "The cell was killed before it could seal; sealed by a second start.")
@@ -239,9 +241,9 @@ impl Cell {
         report
     }
 
-    /// Bytes that unpacking put on disk, those of packs still to be written included.
-    pub fn delivered_disk_bytes(&self) -> u64 {
-        self.delivered_bytes.load(Ordering::Relaxed)
+    /// Bytes that unpacking put on disk, those of packs still to be written included, and how many names.
+    pub fn delivered(&self) -> (u64, u64) {
+        (self.delivered_bytes.load(Ordering::Relaxed), self.delivered_entries.load(Ordering::Relaxed))
     }
 
     /// Changes the facts and saves them.
@@ -435,6 +437,7 @@ impl Cell {
     async fn unpack(&self) -> Result<()> {
         let failed = |what: &'static str| move |e: std::io::Error| Error::internal(what).with_source(e);
         check_manifest(Path::new(paths::MANIFEST), &self.request.manifest_sha256)?;
+        names::prepare(self.request.agent_uid).map_err(failed("give the agent a name"))?;
         home::prepare(self.request.agent_uid, self.request.codex.instructions.as_deref()).map_err(failed("make the agent's home"))?;
         // Given back when the disk is full.
         std::fs::write(self.state.reserve(), vec![0xa5; 1 << 20]).map_err(failed("reserve space for the result"))?;
@@ -451,6 +454,7 @@ impl Cell {
         };
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;
         self.delivered_bytes.store(answer.disk_bytes, Ordering::Relaxed);
+        self.delivered_entries.store(answer.entries, Ordering::Relaxed);
         Ok(())
     }
 
@@ -460,7 +464,7 @@ impl Cell {
         let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
-        command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());
+        command.env_clear().envs(line.env).envs(crate::weaken::handed_on()).args(args).stdin(std::process::Stdio::piped());
         let (mut child, pid) = self.reaper.spawn(&mut command).map_err(failed)?;
         if let Some(stdin) = child.stdin.take() {
             let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;

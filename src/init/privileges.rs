@@ -61,8 +61,11 @@ pub fn limit_agent(max_file_bytes: u64) -> Result<()> {
     for none in [Resource::Msgqueue, Resource::Rtprio, Resource::Nice] {
         limit(none, 0)?;
     }
-    // The kernel takes the agent's processes first when memory is short. Raising needs no privilege; a kernel without it is no reason to stop.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    // The kernel takes the agent's processes first when memory is short, before PID 1, which has the container's lower score. Raising needs no
+    // privilege. The agent may lower it again, down to what the engine set with `SYS_RESOURCE` (src/job/spec.rs says what follows from that).
+    if !crate::weaken::off("init.oom_score") {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    }
     Ok(())
 }
 

@@ -504,44 +504,5 @@ fn open(dir: &OwnedFd, name: &[u8], mode: Mode) -> io::Result<Content> {
     Ok(Content::File(file.into()))
 }
 
-/// Bytes on disk beneath some directories, without following links; hard links count their share. Directories deeper than a thousand levels
-/// are not entered: their own names take more disk than that on the way.
-pub fn usage(roots: &[&Path]) -> io::Result<u64> {
-    super::privileges::raise_descriptor_limit();
-    let mut bytes = 0u64;
-    for root in roots {
-        let mut levels = vec![Dir::new(super::part::open_root(root)?)?];
-        while let Some(dir) = levels.last_mut() {
-            let Some(item) = dir.read() else {
-                levels.pop();
-                continue;
-            };
-            // What vanishes while the agent works takes no space.
-            let Ok(item) = item else {
-                levels.pop();
-                continue;
-            };
-            if matches!(item.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(stat) = statat(dir.fd()?, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-            #[expect(clippy::useless_conversion, reason = "the field types differ between architectures")]
-            let links = u64::from(stat.st_nlink).max(1);
-            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            bytes = bytes.saturating_add(if is_dir { blocks } else { blocks / links });
-            if is_dir && levels.len() < 1000 {
-                let parent = levels.last().map(Dir::fd).transpose()?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let opened = parent.map(|parent| openat(parent, item.file_name(), flags, FileMode::empty()));
-                if let Some(Ok(fd)) = opened {
-                    levels.push(Dir::new(fd)?);
-                }
-            }
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests;

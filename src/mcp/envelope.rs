@@ -43,6 +43,9 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::EngineError => step("inspect_and_retry", Some(ToolName::Status), "see what the engine says, then retry"),
         Code::ImageMissing => step("build_image", Some(ToolName::Status), "run `anchorhold image build` on the machine of this server"),
         Code::ImageMismatch => step("build_image", Some(ToolName::Status), "run `anchorhold image build` again: the image is of another build"),
+        Code::IsolationMismatch => {
+            step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor`: the engine does not enforce what a job must have")
+        }
         Code::GatewayUnavailable => step("inspect_and_retry", Some(ToolName::Status), "look at the gateway container's log, then retry"),
         Code::CodexAuthRequired => step("authenticate", Some(ToolName::Status), "set the API key for the server's process and start it again"),
         Code::CodexRateLimited => step("retry_after_delay", called, "wait for retry_after_ms, or until the quota resets"),
@@ -62,6 +65,7 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::IdempotencyConflict | Code::IdempotencyResultUnavailable => step("use_new_idempotency_key", called, "use a new key, or none"),
         Code::ApplyConflict => step("inspect_and_retry", None, "apply by hand, or delegate again on the present tree"),
         Code::ResourceNotFound => step("list_resources", None, "use a URI of the resource templates with the id of a job"),
+        Code::LedgerBroken => step("inspect_and_retry", None, "keep a copy of the gateway's volume, and find out who could write to it"),
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
         Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),

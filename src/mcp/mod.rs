@@ -67,7 +67,7 @@ where
     let closed = stop.child_token();
     let server = Server::new(jobs.clone(), closed.clone());
     let calls = server.calls();
-    let input = Watched { inner: input, closed: closed.clone(), line: 0 };
+    let input = Watched { inner: input, closed: closed.clone() };
     let end = match server.serve_with_ct((input, output), stop).await {
         Ok(running) => running.waiting().await.map(|_| ()).map_err(|e| Error::internal("the protocol task failed").with_source(e)),
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
@@ -98,34 +98,10 @@ async fn interrupted() {
     }
 }
 
-/// Longest message of a client in bytes: far over the longest task. What a longer one holds beyond it is dropped, so that it is answered as broken
-/// JSON, or not at all, and takes no memory.
-const MAX_MESSAGE: usize = 4 << 20;
-
-/// A reader that cancels a token when its input ends, and cuts lines that are no message of a client.
+/// A reader that cancels a token when its input ends.
 struct Watched<R> {
     inner: R,
     closed: CancellationToken,
-    /// Bytes of the line at hand.
-    line: usize,
-}
-
-impl<R> Watched<R> {
-    /// Takes out what goes beyond the bound of a line; gives how many bytes are left.
-    fn cut(&mut self, bytes: &mut [u8]) -> usize {
-        let mut kept = 0;
-        for at in 0..bytes.len() {
-            let Some(byte) = bytes.get(at).copied() else { break };
-            self.line = if byte == b'\n' { 0 } else { self.line.saturating_add(1) };
-            if (self.line <= MAX_MESSAGE || crate::weaken::off("mcp.message"))
-                && let Some(place) = bytes.get_mut(kept)
-            {
-                *place = byte;
-                kept += 1;
-            }
-        }
-        kept
-    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
@@ -133,23 +109,15 @@ impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let room = buf.remaining() > 0;
-        loop {
-            let read = Pin::new(&mut this.inner).poll_read(cx, buf);
-            let ended = match &read {
-                Poll::Ready(Ok(())) => room && buf.filled().len() == before,
-                Poll::Ready(Err(_)) => true,
-                Poll::Pending => false,
-            };
-            if ended {
-                this.closed.cancel();
-            }
-            let Poll::Ready(Ok(())) = read else { return read };
-            let kept = this.cut(buf.filled_mut().get_mut(before..).unwrap_or_default());
-            buf.set_filled(before + kept);
-            // Nothing left of what came: an empty read would mean the end.
-            if kept > 0 || ended || !room {
-                return read;
-            }
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let ended = match &read {
+            Poll::Ready(Ok(())) => room && buf.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if ended {
+            this.closed.cancel();
         }
+        read
     }
 }

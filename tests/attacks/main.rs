@@ -17,6 +17,7 @@ mod case;
 mod cell;
 mod coverage;
 mod document;
+mod engine;
 mod report;
 mod review;
 
@@ -27,7 +28,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, review::GROUPS, callers::GROUPS].concat()
+    [cell::GROUPS, engine::GROUPS, review::GROUPS, callers::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

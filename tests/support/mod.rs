@@ -11,6 +11,7 @@ pub mod provider;
 pub mod python;
 pub mod rehearsal;
 mod repo;
+pub mod tamper;
 mod tree;
 
 use std::path::{Path, PathBuf};

@@ -10,6 +10,20 @@ fn verdict(value: &Value) -> Result<Value, &'static str> {
 
 /// A request as Codex sends it, in the form for a model without code mode.
 fn plain() -> Value {
+    let mut request = plain_request();
+    // Pictures, found tools and other agents, as three further runs of Codex sent them.
+    let further = json!([{"type": "function_call_output", "call_id": "c3", "output": [{"type": "input_image", "image_url": "data:image/png;base64,AA+/", "detail": "high"}]},
+            {"type": "tool_search_call", "call_id": "c4", "execution": "client", "arguments": {"query": "agent", "limit": 3}},
+            {"type": "tool_search_output", "call_id": "c4", "status": "completed", "execution": "client", "tools": [{"type": "namespace", "name": "multi_agent_v1",
+                "description": "", "tools": [{"type": "function", "name": "spawn_agent", "description": "", "strict": false, "defer_loading": true,
+                    "parameters": {"type": "object", "properties": {"$ref": {"type": "string"}}, "required": [], "additionalProperties": false}}]}]},
+            {"type": "function_call", "name": "spawn_agent", "namespace": "multi_agent_v1", "arguments": "{}", "call_id": "c5"},
+            {"type": "message", "role": "assistant", "phase": "final_answer", "content": [{"type": "output_text", "text": "done"}]}]);
+    request["input"].as_array_mut().unwrap().extend(further.as_array().unwrap().clone());
+    request
+}
+
+fn plain_request() -> Value {
     json!({
         "model": "gpt-5.5", "stream": true, "tool_choice": "auto", "parallel_tool_calls": true, "reasoning": {"effort": "medium"}, "store": false,
         "include": ["reasoning.encrypted_content"], "prompt_cache_key": "thread", "text": {"verbosity": "low"},
@@ -259,7 +273,7 @@ fn every_refusal_is_in_the_table_and_every_rule_is_used() {
         .collect();
     used.sort_unstable();
     used.dedup();
-    let mut listed: Vec<&str> = rules::RULES.iter().map(|rule| rule.point.strip_prefix("policy.").unwrap()).collect();
+    let mut listed: Vec<&str> = rules::RULES.iter().map(|rule| rule.code).collect();
     listed.sort_unstable();
     assert_eq!(used, listed);
 }

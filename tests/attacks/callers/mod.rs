@@ -46,11 +46,10 @@ const GROUP: Group = Group {
         Weakening::point(&["callers.home"], &["M01-whole-home"]),
         Weakening::point(&["callers.instance"], &["M02-job-ids"]),
         Weakening::point(&["callers.model"], &["M04-arguments"]),
-        Weakening::point(&["mcp.message"], &["M05-client"]),
         Weakening::point(&["display.escape"], &["M06-log"]),
     ],
     mutations: &[],
-    no_control: &[],
+    no_control: &[("M05-client", "the bound of a message (16 MiB) is the protocol library's: nothing of ours can be taken away")],
 };
 
 fn run(arena: &Arena, wanted: &[&str]) -> Verdicts {
@@ -83,7 +82,7 @@ fn roots(arena: &Arena, configured: bool) -> Option<String> {
     std::fs::create_dir_all(&inside).expect("directory");
     std::fs::create_dir(&outside).expect("directory");
     std::os::unix::fs::symlink(&outside, inside.join("link")).expect("link");
-    let env = if configured { arena.env.with("ANCHORHOLD_ROOTS_ALLOW", &format!("[\"{}\"]", inside.display())) } else { arena.env.with("X", "") };
+    let env = if configured { arena.env.with("ANCHORHOLD_ROOTS_ALLOW", inside.to_str().expect("plain")) } else { arena.env.with("X", "") };
     let given = [inside.as_path()];
     let mut client = Client::open(&env, &inside, if configured { &[] } else { &given });
     let mut try_path = |path: &Path| {
@@ -94,7 +93,7 @@ fn roots(arena: &Arena, configured: bool) -> Option<String> {
     let swapped = inside.join("swapped");
     std::fs::create_dir(&swapped).expect("directory");
     let honest = try_path(&swapped);
-    assert!(honest.is_some_and(|code| code.contains("not_a_git_repo")), "what lies inside is taken");
+    assert!(honest.as_ref().is_some_and(|code| code.contains("not_a_git_repo")), "what lies inside is taken: {honest:?}");
     std::fs::remove_dir(&swapped).expect("removed");
     std::os::unix::fs::symlink(&outside, &swapped).expect("link");
     [outside.clone(), inside.join("../out"), inside.join("link"), swapped, "/etc".into()].iter().find_map(|path| try_path(path))
@@ -175,7 +174,7 @@ fn rude_client(arena: &Arena) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid())).expect("its status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     let peak = peak.expect("a peak");
-    if peak > 90_000 {
+    if peak > 60_000 {
         return Some(format!("one message took {peak} kB"));
     }
     // The same id twice at once, and then a broken connection: the jobs are there, and nothing else is.
@@ -185,14 +184,17 @@ fn rude_client(arena: &Arena) -> Option<String> {
     client.send(&call);
     client.request("tools/list", json!({}));
     drop(client);
-    let jobs = || arena.env.run(&["jobs", "--json"]).json()["jobs"].as_array().map_or(0, Vec::len);
-    (jobs() > 1).then(|| format!("{} jobs of one key", jobs()))
+    let jobs = arena.env.run(&["jobs", "--json"]).json()["jobs"].as_array().cloned().unwrap_or_default();
+    let here = jobs.iter().filter(|job| job["workspace"].as_str() == repo.path().to_str()).count();
+    (here > 1).then(|| format!("{here} jobs of one key"))
 }
 
 fn log(arena: &Arena) -> Option<String> {
     let repo = arena.env.repo();
-    let task = "x\n```rehearsal\nshell printf 'a\\n{\"ms\":1,\"phase\":\"sealed\",\"message\":\"forged\"}\\n'; echo '\u{1b}[2K\u{202e}\nforged: line' >/dev/null\nmessage done\n```\n";
-    let result = arena.env.delegate(&repo, &task.replace("\nforged", "\\nforged").replace("echo '", "echo $'\\n[2K forged' '"));
+    // What Codex says that it runs becomes a record of the log.
+    let forged = r#"{"ms":1,"phase":"sealed","message":"forged"}"#;
+    let command = format!(": 'a \u{202e}\u{1b}[2K\u{9b}31m\n{forged}\n'; sleep 1; true");
+    let result = arena.env.delegate(&repo, &format!("x\n```rehearsal\nshell <<END_OF_STEP\n{command}\nEND_OF_STEP\nmessage done\n```\n"));
     assert_eq!(result["state"], "completed", "{result:#}");
     let job = result["job_id"].as_str().expect("job id");
     let records = arena.env.run(&["logs", "--json", job]).json()["records"].as_array().cloned().unwrap_or_default();

@@ -140,9 +140,9 @@ fn run(arena: &Arena, wanted: &[&str]) -> Verdicts {
     let patch = arena.env.diff(&job);
     let seen = Seen { arena, repo, job, result, patch };
     let mut verdicts = Vec::new();
-    // The last one removes the job.
+    // This one consumes the job.
     let mut wanted = wanted.to_vec();
-    wanted.sort_by_key(|id| *id == "X11-all-deleted");
+    wanted.sort_by_key(|id| *id == "X07-mcp");
     for id in wanted {
         let effect = match id {
             "X02-left-out" => left_out(&seen),
@@ -331,8 +331,9 @@ fn lost(seen: &Seen<'_>) -> Option<String> {
     let env = &seen.arena.env;
     let emptied = env.delegate(&seen.repo, &program("find . -mindepth 1 -path ./.git -prune -o -type f -exec unlink {} ';'"));
     let deleted = emptied["files"].as_array().map_or(0, |files| files.iter().filter(|file| file["status"] == "deleted").count());
-    env.docker(&["rm", "-fv", &format!("anchorhold-{}", seen.job)]);
-    let gone = env.run(&["diff", &seen.job]);
+    let job = emptied["job_id"].as_str().expect("job id");
+    env.docker(&["rm", "-fv", &format!("anchorhold-{job}")]);
+    let gone = env.run(&["diff", job]);
     (deleted != 3 || emptied["no_changes"] == true || gone.code != 9 || !gone.stdout.is_empty())
         .then(|| format!("an emptied workspace and a lost one look alike: {deleted} deleted, {gone:?}"))
 }
