@@ -38,5 +38,11 @@ pub mod weakness;
 
 pub use audit::LedgerPart;
 pub use id::JobId;
+/// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
+pub mod readers {
+    pub use super::download::{Expected, Piece, Pieces, read as read_download};
+    pub use super::log::Lines;
+}
+
 pub use model::*;
 pub use service::Jobs;
