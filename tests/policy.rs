@@ -198,6 +198,10 @@ fn git_has_one_builder_and_docker_is_never_run() {
     let (mut faults, mut seen) = (Vec::new(), 0);
     for path in &all {
         let place = path.strip_prefix(&src).unwrap().to_str().unwrap();
+        // Tests play the user, whose git is any git.
+        if place.contains("/tests/") || place.ends_with("tests.rs") {
+            continue;
+        }
         for (number, line) in code(path).iter().enumerate() {
             for (start, places) in ONLY.iter().filter(|(start, _)| line.contains(start)) {
                 seen += 1;
