@@ -16,6 +16,7 @@ mod case;
 mod cell;
 mod coverage;
 mod document;
+mod gateway;
 mod report;
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS].concat()
+    [cell::GROUPS, gateway::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,145 @@
+//! The cases, and under which weakening each must succeed.
+
+use super::rig::Rig;
+use super::{answers, budget, bulk, connection, credential, head, jobs, json, policy, process};
+use crate::case::{Case, Promise, Verdict, Weakening};
+
+/// Which gateway a case is tried on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// One that other cases use at the same time.
+    Shared,
+    /// One of its own.
+    Own,
+    /// One of its own that a user without privileges started.
+    Unprivileged,
+}
+
+/// One case and what it does.
+#[derive(Clone, Copy)]
+pub struct Attack {
+    pub id: &'static str,
+    promise: Promise,
+    tries: &'static str,
+    pub stage: Stage,
+    pub attempt: fn(&Rig) -> Verdict,
+}
+
+const fn attack(id: &'static str, promise: Promise, tries: &'static str, stage: Stage, attempt: fn(&Rig) -> Verdict) -> Attack {
+    Attack { id, promise, tries, stage, attempt }
+}
+
+use Promise::{DenialOfService, Exfiltration, Key, Lateral, Spend};
+use Stage::{Own, Shared, Unprivileged};
+
+pub const ATTACKS: [Attack; 92] = [
+    attack("G01-methods", Exfiltration, "other methods than POST", Shared, head::methods),
+    attack("G01-paths", Exfiltration, "other parts of the provider's interface", Shared, head::paths),
+    attack("G02-path-tricks", Exfiltration, "the one path in another spelling", Shared, head::path_tricks),
+    attack("G02-query", Exfiltration, "a query behind the path", Shared, head::query),
+    attack("G02-other-targets", Exfiltration, "absolute and authority forms", Shared, head::other_targets),
+    attack("G02-versions", Exfiltration, "other versions of HTTP", Shared, head::versions),
+    attack("G03-smuggling", Exfiltration, "bytes that two readers divide differently", Shared, head::smuggling),
+    attack("G03-pipelining", Exfiltration, "a bad request between two good ones", Shared, head::pipelining),
+    attack("G04-upgrades", Exfiltration, "websocket, h2c, TLS, HTTP/2", Shared, head::upgrades),
+    attack("G04-tunnels", Exfiltration, "CONNECT and proxy requests", Shared, head::tunnels),
+    attack("G04-body-kinds", Exfiltration, "bodies said to be something else", Shared, head::body_kinds),
+    attack("G04-body-codings", Exfiltration, "compressed bodies", Shared, head::body_codings),
+    attack("G05-headers", Key, "25 headers of credentials and forwarding", Shared, head::headers),
+    attack("G06-hosted-tools", Exfiltration, "tools that the provider runs, in every place and spelling", Shared, policy::hosted_tools),
+    attack("G06-tool-keys", Exfiltration, "keys that make the provider run a tool", Shared, policy::tool_keys),
+    attack("G06-tool-choice", Exfiltration, "a choice of a hosted tool", Shared, policy::tool_choice),
+    attack("G07-remote-images", Exfiltration, "images that the provider would fetch", Shared, policy::remote_images),
+    attack("G07-files", Exfiltration, "files by id and URL, parts of other kinds", Shared, policy::files),
+    attack("G07-part-keys", Exfiltration, "keys of a part that name something elsewhere", Shared, policy::part_keys),
+    attack("G08-stored-state", Lateral, "stored responses, conversations, prompts, background work", Shared, policy::stored_state),
+    attack("G08-storing", Exfiltration, "storing, not streaming", Shared, policy::storing),
+    attack("G08-item-kinds", Lateral, "references to stored items, calls of hosted tools", Shared, policy::item_kinds),
+    attack("G08-item-keys", Lateral, "keys of an item that name something elsewhere", Shared, policy::item_keys),
+    attack("G08-forms", Exfiltration, "values of other forms", Shared, policy::forms),
+    attack("G08-includes", Exfiltration, "including what hosted tools found", Shared, policy::includes),
+    attack("G08-unknown-keys", Exfiltration, "keys that no list names", Shared, policy::unknown_keys),
+    attack("G09-models", Spend, "models that were not allowed, in 21 spellings", Shared, policy::models),
+    attack("G09-model-names", Exfiltration, "names that are none", Shared, policy::model_names),
+    attack("G10-identity", Lateral, "a cache key, a user, a safety identifier of the job's choice", Shared, policy::identity),
+    attack("G10-cache", Lateral, "sharing a cache with another job", Shared, jobs::cache),
+    attack("G10-metadata", Exfiltration, "metadata, service tier", Shared, policy::metadata),
+    attack("G11-parallel", Spend, "ten requests at once on a budget for one", Shared, budget::parallel),
+    attack("G11-overshoot", Spend, "a last request that goes over", Shared, budget::overshoot),
+    attack("G11-huge-output", Spend, "more output than there is budget", Shared, budget::huge_output),
+    attack("G11-aborts", Spend, "leaving in the middle of answers", Shared, budget::aborts),
+    attack("G11-early-aborts", Spend, "leaving before the answers", Shared, budget::early_aborts),
+    attack("G11-usage-omitted", Spend, "answers without a count", Shared, budget::usage_omitted),
+    attack("G11-cut-answers", Spend, "answers that break off", Shared, budget::cut_answers),
+    attack("G11-in-flight", Spend, "twelve requests at once", Shared, budget::in_flight),
+    attack("G12-in-an-answer", Key, "the provider says its key", Shared, credential::in_an_answer),
+    attack("G12-beside-an-answer", Key, "the key in what is not part of an event", Shared, credential::beside_an_answer),
+    attack("G12-escaped", Key, "the key written with escapes", Shared, credential::escaped),
+    attack("G12-in-pieces", Key, "the key in pieces over several events", Shared, credential::in_pieces),
+    attack("G12-in-a-failure", Key, "the key in bodies and headers of failures", Own, credential::in_a_failure),
+    attack("G12-in-a-failed-event", Key, "the key in failed events", Own, credential::in_a_failed_event),
+    attack("G12-in-headers", Key, "the key in headers of an answer", Own, credential::in_headers),
+    attack("G12-redirects", Key, "redirects to somebody else", Own, credential::redirects),
+    attack("G12-proxies", Key, "a proxy in the environment", Own, credential::proxies),
+    attack("G12-resting-places", Key, "the key in logs, ledger, records", Own, credential::resting_places),
+    attack("G12-passes-at-rest", Key, "the pass in logs, ledger, records", Own, credential::passes_at_rest),
+    attack("G13-silent-connections", DenialOfService, "1100 connections that say nothing", Own, bulk::silent_connections),
+    attack("G13-slow-heads", DenialOfService, "a byte now and then", Own, bulk::slow_heads),
+    attack("G13-endless-bodies", DenialOfService, "bodies of a gigabyte and without end", Own, bulk::endless_bodies),
+    attack("G13-many-bodies", DenialOfService, "64 bodies of 8 MiB at once", Own, bulk::many_bodies),
+    attack("G13-huge-heads", DenialOfService, "heads of a megabyte", Own, bulk::huge_heads),
+    attack("G13-never-reads", DenialOfService, "never reading the answers", Own, bulk::never_reads),
+    attack("G13-heavy-trees", DenialOfService, "small texts that become large trees", Own, bulk::heavy_trees),
+    attack("G13-endless-first-lines", DenialOfService, "a first line without end", Own, bulk::endless_first_lines),
+    attack("G14-preambles", Lateral, "first lines that are none", Shared, connection::preambles),
+    attack("G14-passes", Lateral, "passes that are almost right", Shared, connection::passes),
+    attack("G14-names", Lateral, "a good pass under another name", Shared, connection::names),
+    attack("G14-expired", Spend, "a pass whose time is over", Shared, connection::expired),
+    attack("G14-revoked", Spend, "a pass that was revoked", Shared, connection::revoked),
+    attack("G14-without-slot", DenialOfService, "requests without a slot", Shared, connection::without_slot),
+    attack("G14-slot-misuse", Lateral, "noise and floods on slot connections", Shared, connection::slot_misuse),
+    attack("G15-dummy-key", Key, "the placeholder in the cell as a pass and as a credential", Shared, credential::dummy_key),
+    attack("G16-duplicate-keys", Exfiltration, "a key twice in one object", Shared, json::duplicate_keys),
+    attack("G16-malformed", Exfiltration, "what one reader takes for JSON and another does not", Shared, json::malformed),
+    attack("G16-no-object", Exfiltration, "documents that are no object", Shared, json::no_object),
+    attack("G16-depth", DenialOfService, "a million brackets", Shared, json::depth),
+    attack("G16-values", DenialOfService, "millions of values", Shared, json::values),
+    attack("G16-size", DenialOfService, "bodies over 8 MiB", Shared, json::size),
+    attack("G16-without-input", Exfiltration, "a request without input", Shared, json::without_input),
+    attack("G17-unknown-events", Lateral, "events that Codex does not know", Shared, answers::unknown_events),
+    attack("G17-hosted-calls", Lateral, "calls of tools that nobody declared", Shared, answers::hosted_calls),
+    attack("G17-unknown-fields", Lateral, "fields that no list names", Shared, answers::unknown_fields),
+    attack("G17-not-events", Lateral, "comments, ids, HTML, lines that are none", Shared, answers::not_events),
+    attack("G17-other-answers", Lateral, "answers that are no stream", Shared, answers::other_answers),
+    attack("G17-huge-events", DenialOfService, "an event of 160 MiB", Own, answers::huge_events),
+    attack("G18-memory", Key, "another process of its user reads its memory", Unprivileged, process::memory),
+    attack("G18-core", Key, "a core file", Unprivileged, process::core),
+    attack("G18-swapped", Key, "the key in pages that may be swapped out", Own, process::swapped),
+    attack("G18-descriptors", Key, "descriptors, arguments", Own, process::descriptors),
+    attack("G18-ledger-lines", Exfiltration, "words of the job in ledger and log, requests without a line", Own, process::ledger_lines),
+    attack("G18-ledger-chain", Exfiltration, "a changed, lost, added line", Own, process::ledger_chain),
+    attack("G19-requests", Lateral, "another job's name in requests", Shared, jobs::requests),
+    attack("G19-sealed", Lateral, "another job's encrypted thoughts", Shared, jobs::sealed),
+    attack("G19-slot-theft", Lateral, "another job's slot, another's place in the queue", Own, jobs::slot_theft),
+    attack("G19-connections", DenialOfService, "200 connections of one job", Own, jobs::connections),
+    attack("G19-control", Lateral, "control requests on the job's socket", Shared, jobs::control),
+    attack("G19-modes", Key, "files and sockets open to others", Own, jobs::modes),
+    attack("G19-messages", Lateral, "hearing of another job's requests", Shared, jobs::messages),
+];
+
+/// The same as the suite knows them.
+pub const CASES: &[Case] = &cases(&ATTACKS);
+
+const fn cases<const N: usize>(attacks: &[Attack; N]) -> [Case; N] {
+    let mut cases = [Case { id: "", promise: Promise::Key, tries: "" }; N];
+    let mut n = 0;
+    while n < N {
+        cases[n] = Case { id: attacks[n].id, promise: attacks[n].promise, tries: attacks[n].tries };
+        n += 1;
+    }
+    cases
+}
+
+pub const CONTROLS: &[Weakening] = &[];
+pub const MUTATIONS: &[Weakening] = &[];
+pub const NO_CONTROL: &[(&str, &str)] = &[];
