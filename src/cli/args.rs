@@ -96,6 +96,8 @@ pub(super) enum Command {
     Cancel(JobArg),
     /// Show an ended job's result and remove the job
     Consume(consume::Args),
+    /// Say what a job's cell really was: image, limits, specification, gateway, and digests of what went in and out
+    Attest(JobArg),
     /// Remove what has expired or belongs to no job
     Gc,
     /// Build the runtime image

@@ -6,6 +6,7 @@ mod connect;
 mod failure;
 mod images;
 mod model;
+mod record;
 pub mod seccomp;
 mod spec;
 mod ssh;
@@ -14,6 +15,7 @@ mod streams;
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
 pub use images::BuildRequest;
 pub use model::*;
+pub use record::{CellRecord, MountRecord};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -33,7 +33,7 @@ pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<
     engine.inspect_container(&reference(settings)?).await
 }
 
-fn reference(settings: &Settings) -> Result<ContainerRef> {
+pub(super) fn reference(settings: &Settings) -> Result<ContainerRef> {
     Ok(ContainerRef::Name(ObjectName::parse(&settings.gateway.name)?))
 }
 

@@ -5,6 +5,7 @@
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
 mod admin;
+pub mod attest;
 mod authorities;
 mod bury;
 mod check;

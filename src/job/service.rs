@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::attest::{self, Attestation};
 use super::deliveries::Deliveries;
 use super::gateway::Gateway;
 use super::status::{self, Observed};
@@ -225,6 +226,11 @@ impl Jobs {
     pub async fn log(&self, id: &JobId) -> Result<Vec<Progress>> {
         let seen = status::observe(&self.core, id).await?.ok_or_else(super::id::not_found)?;
         log::all(&self.core, &ContainerRef::Name(spec::job_name(&seen.found.labels.id)?)).await
+    }
+
+    /// What the job's cell really is, asked from the engine and the gateway, with digests of what went in and out.
+    pub async fn attest(&self, id: &JobId) -> Result<Attestation> {
+        attest::attest(&self.core, id).await
     }
 
     /// Removes what has expired or belongs to nobody.

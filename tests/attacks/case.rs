@@ -65,6 +65,9 @@ impl Verdict {
     }
 }
 
+/// Case ids, each with how it ended.
+pub type Verdicts = Vec<(String, Verdict)>;
+
 /// Protections taken away, and the cases that must succeed then.
 #[derive(Debug, Clone, Copy)]
 pub struct Weakening {
@@ -102,7 +105,7 @@ pub struct Group {
     pub name: &'static str,
     pub cases: &'static [Case],
     /// Tries the wanted cases; one verdict for each.
-    pub run: fn(&Arena, &[&str]) -> Vec<(String, Verdict)>,
+    pub run: fn(&Arena, &[&str]) -> Verdicts,
     /// Each case that they name must be breached under them.
     pub controls: &'static [Weakening],
     /// Further single weakenings for the mutation run; controls that take away one thing are in it anyway.
@@ -120,17 +123,17 @@ impl Group {
     }
 
     /// Tries all cases against the product; each must be blocked.
-    pub fn product(&self) -> Vec<(String, Verdict)> {
+    pub fn product(&self) -> Verdicts {
         let ids: Vec<&str> = self.cases.iter().map(|case| case.id).collect();
         self.try_in(&Arena::product(), &ids)
     }
 
     /// Tries what a weakening should let succeed.
-    pub fn weakened(&self, weakening: &Weakening) -> Vec<(String, Verdict)> {
+    pub fn weakened(&self, weakening: &Weakening) -> Verdicts {
         self.try_in(&Arena::weakened(weakening), weakening.breaches)
     }
 
-    fn try_in(&self, arena: &Arena, wanted: &[&str]) -> Vec<(String, Verdict)> {
+    fn try_in(&self, arena: &Arena, wanted: &[&str]) -> Verdicts {
         let verdicts = (self.run)(arena, wanted);
         for id in wanted {
             assert!(verdicts.iter().any(|(tried, _)| tried == id), "{id} was not tried: {verdicts:#?}");

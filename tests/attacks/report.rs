@@ -6,12 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::case::{Group, Verdict, Weakening};
+use crate::case::{Group, Verdict, Verdicts, Weakening};
 
-type Verdicts = Result<Vec<(String, Verdict)>, String>;
+type Tried = Result<Verdicts, String>;
+/// The controls of a case, each with whether it let the case succeed.
+type Controls = Vec<(String, bool)>;
 
 /// Tries a piece of work side by side with others; a panic is its error.
-fn guarded(work: impl FnOnce() -> Vec<(String, Verdict)>) -> Verdicts {
+fn guarded(work: impl FnOnce() -> Verdicts) -> Tried {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         text.unwrap_or_else(|| "it panicked".to_owned())
@@ -65,7 +67,7 @@ pub fn table(groups: &[Group]) -> bool {
         verdicts
     });
     let mut product: BTreeMap<&str, Result<Verdict, String>> = BTreeMap::new();
-    let mut controls: BTreeMap<&str, Vec<(String, bool)>> = BTreeMap::new();
+    let mut controls: BTreeMap<&str, Controls> = BTreeMap::new();
     let mut problems = Vec::new();
     for (piece, verdicts) in work.iter().zip(&results) {
         match piece {

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attest;
 mod endings;
 mod patch;
 mod refusals;
