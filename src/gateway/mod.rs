@@ -19,6 +19,7 @@ mod policy;
 mod registry;
 mod rehearsal;
 mod relay;
+mod seal;
 mod secret;
 mod server;
 mod slots;
