@@ -293,10 +293,12 @@ pub fn passes_at_rest(rig: &Rig) -> Verdict {
 /// What stands in a job's configuration in place of a key opens nothing.
 pub fn dummy_key(rig: &Rig) -> Verdict {
     let job = rig.job(&Terms::default());
-    let dummies = ["not-a-key", "anchorhold", "unused", "dummy", "sk-anchorhold", "x", "", &job.id, &job.tag];
+    let dummies = ["not-a-key", "Not-A-Key", "anchorhold", "x", "", &job.id, &job.tag];
     for dummy in dummies {
         let with_header = post_with(&format!("Authorization: Bearer {dummy}\r\n"), good().to_string().as_bytes());
-        for first in [preamble(&job.id, dummy, "model"), preamble(dummy, dummy, "model"), preamble(dummy, &job.pass, "model"), Vec::new()] {
+        for first in
+            [preamble(&job.id, dummy, "model"), preamble(dummy, dummy, "model"), preamble(&dummy.to_uppercase(), &job.pass, "model"), Vec::new()]
+        {
             let mut conn = rig.open_with(&first);
             conn.send(&with_header);
             conn.answer(std::time::Duration::from_millis(300));
@@ -307,10 +309,10 @@ pub fn dummy_key(rig: &Rig) -> Verdict {
         return Verdict::Breached(format!("it opened the gateway: {}", request.head));
     }
     // As a header beside a good pass it changes nothing.
-    rig.raw(&job, &post_with("Authorization: Bearer dummy\r\n", good().to_string().as_bytes()));
+    rig.raw(&job, &post_with("Authorization: Bearer not-a-key\r\n", good().to_string().as_bytes()));
     let arrived = rig.arrived(&job);
     assert_eq!(arrived.len(), 1, "a request with a good pass is served");
-    found((!arrived[0].holds(&job.key) || arrived[0].holds("dummy")).then(|| arrived[0].head.clone()), "it is neither a pass nor a credential")
+    found((!arrived[0].holds(&job.key) || arrived[0].holds("not-a-key")).then(|| arrived[0].head.clone()), "it is neither a pass nor a credential")
 }
 
 /// The key in a request as it arrived.

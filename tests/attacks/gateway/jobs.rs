@@ -40,13 +40,30 @@ pub fn sealed(rig: &Rig) -> Verdict {
     let answer = rig.ask(&job, &good());
     let text = answer.text();
     let given = text.split("\"encrypted_content\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an encrypted thought").to_owned();
-    let back = |content: &str| {
-        with("input", json!([{"type": "reasoning", "summary": [], "encrypted_content": content}, {"role": "user", "content": "go on"}]))
+    let go_on = json!({"role": "user", "content": "go on"});
+    let back = |content: &str| with("input", json!([{"type": "reasoning", "summary": [], "encrypted_content": content}, go_on]));
+    let ways = |content: &str| {
+        let part = json!([{"type": "encrypted_content", "encrypted_content": content}]);
+        vec![
+            back(content),
+            with("input", json!([{"type": "compaction", "encrypted_content": content}, go_on])),
+            with("input", json!([{"type": "compaction_summary", "encrypted_content": content}, go_on])),
+            with("input", json!([{"type": "agent_message", "author": "a", "recipient": "b", "content": part}, go_on])),
+            with("input", json!([{"type": "reasoning", "summary": [], "content": part}, go_on])),
+            with("input", json!([{"role": "assistant", "content": part}, go_on])),
+            with("input", json!([{"type": "function_call_output", "call_id": "c", "output": part}, go_on])),
+            with(
+                "input",
+                json!([{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "encrypted_function_args": content}, go_on]),
+            ),
+        ]
     };
     for content in [given.as_str(), "gAAAAsecret==", "gAAAAforeign=="] {
-        rig.ask(&other, &back(content));
-        if rig.arrived(&other).iter().any(|a| a.holds("gAAAAsecret") || a.holds("gAAAAforeign")) {
-            return Verdict::Breached(format!("{content}: another job's thought was continued"));
+        for body in ways(content) {
+            rig.ask(&other, &body);
+            if rig.arrived(&other).iter().any(|a| a.holds("gAAAAsecret") || a.holds("gAAAAforeign")) {
+                return Verdict::Breached(format!("another job's thought was continued: {}", body["input"][0]));
+            }
         }
     }
     rig.ask(&job, &back(&given));
@@ -134,18 +151,13 @@ pub fn modes(rig: &Rig) -> Verdict {
     let job = rig.job(&Terms::default());
     rig.must_serve(&job);
     let mut loose = Vec::new();
-    fn walk(path: &std::path::Path, loose: &mut Vec<String>) {
-        let meta = std::fs::symlink_metadata(path).expect("it is there");
-        if meta.permissions().mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+    // What lies beneath a closed directory needs no closed mode of its own; the credential and the control socket have one all the same.
+    for (path, open) in [(rig.state(), 0o077), (rig.state().join("admin.sock"), 0o077), (rig.state().join("credentials"), 0o077)] {
+        let meta = std::fs::metadata(&path).expect("it is there");
+        if meta.permissions().mode() & open != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
             loose.push(format!("{} has mode {:o}", path.display(), meta.permissions().mode()));
         }
-        if meta.is_dir() {
-            for entry in std::fs::read_dir(path).expect("a directory").flatten() {
-                walk(&entry.path(), loose);
-            }
-        }
     }
-    walk(&rig.state(), &mut loose);
     let key = rig.state().join("credentials");
     for entry in std::fs::read_dir(&key).expect("credentials").flatten() {
         let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;

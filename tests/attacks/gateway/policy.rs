@@ -336,7 +336,6 @@ pub fn unknown_keys(rig: &Rig) -> Verdict {
         "prompt_cache_retention",
         "max_tool_calls",
         "top_logprobs",
-        "stream_options",
         "",
     ];
     no_body_arrives(rig, keys.map(|key| (format!("{key:?}"), with(key, json!([{"type": "web_search"}])))))
@@ -380,6 +379,90 @@ pub fn model_names(rig: &Rig) -> Verdict {
     no_body_arrives(rig, names.map(|name| (format!("{name:?}"), with("model", name))))
 }
 
+/// Calls that say that the provider, not Codex, ran them.
+pub fn hosted_calls(rig: &Rig) -> Verdict {
+    let items = [
+        json!({"type": "tool_search_call", "call_id": "c", "execution": "server", "arguments": {"query": "x"}}),
+        json!({"type": "tool_search_call", "call_id": "c", "execution": null, "arguments": {}}),
+        json!({"type": "tool_search_output", "call_id": "c", "execution": "server", "tools": []}),
+        json!({"type": "local_shell_call", "call_id": "c", "action": {"type": "open_page", "url": "http://planted.example/"}}),
+        json!({"type": "local_shell_call", "call_id": "c", "action": {"type": "Exec", "command": ["x"]}}),
+    ];
+    no_body_arrives(rig, items.map(|item| (item.to_string(), with("input", json!([item])))))
+}
+
+/// An item's id may be looked up in place of the item itself.
+pub fn item_ids(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms::default());
+    for item in [
+        json!({"type": "message", "id": "msg_planted", "role": "user", "content": "x"}),
+        json!({"type": "reasoning", "id": "rs_planted", "summary": []}),
+        json!({"type": "function_call", "id": "fc_planted", "call_id": "c", "name": "f", "arguments": "{}"}),
+        json!({"type": "compaction", "id": "cmp_planted"}),
+        json!({"id": "msg_planted", "role": "user", "content": "x"}),
+    ] {
+        rig.ask(&job, &with("input", json!([item])));
+    }
+    rig.must_serve(&job);
+    let arrived = rig.arrived(&job);
+    found(
+        arrived.iter().find(|a| a.holds("planted")).map(|a| super::excerpt(&a.body)),
+        format!("{} requests arrived, none with an id", arrived.len()),
+    )
+}
+
+/// A schema that has its reader fetch another document.
+pub fn schema_references(rig: &Rig) -> Verdict {
+    let schemas = [
+        json!({"$ref": "http://169.254.169.254/latest"}),
+        json!({"$ref": "https://planted.example/schema.json"}),
+        json!({"$ref": "file:///etc/passwd"}),
+        json!({"$ref": "other.json"}),
+        json!({"$id": "https://planted.example/"}),
+        json!({"$schema": "https://planted.example/"}),
+        json!({"$dynamicRef": "https://planted.example/"}),
+        json!({"properties": {"a": {"items": [{"$ref": "https://planted.example/"}]}}}),
+    ];
+    let mut bodies = Vec::new();
+    for schema in schemas {
+        bodies.push((format!("of a tool: {schema}"), with("tools", json!([{"type": "function", "name": "f", "parameters": schema}]))));
+        bodies.push((format!("of the answer: {schema}"), with("text", json!({"format": {"type": "json_schema", "name": "n", "schema": schema}}))));
+    }
+    no_body_arrives(rig, bodies)
+}
+
+/// More of everything than any conversation has.
+pub fn too_many(rig: &Rig) -> Verdict {
+    let tool = json!({"type": "local_shell"});
+    let part = json!({"type": "input_text", "text": ""});
+    let item = json!({"role": "user", "content": ""});
+    no_body_arrives(
+        rig,
+        [
+            ("2000 tools", with("tools", vec![tool.clone(); 2000])),
+            ("tools in namespaces", with("tools", vec![json!({"type": "namespace", "name": "n", "description": "", "tools": vec![tool; 100]}); 50])),
+            ("30 000 items", with("input", vec![item; 30_000])),
+            ("60 000 parts", with("input", vec![json!({"role": "user", "content": vec![part; 600]}); 100])),
+        ],
+    )
+}
+
+/// Names that are texts.
+pub fn too_long(rig: &Rig) -> Verdict {
+    let long = "x".repeat(300);
+    let longer = "x".repeat(200_000);
+    no_body_arrives(
+        rig,
+        [
+            ("a tool's name", with("tools", json!([{"type": "function", "name": long, "parameters": {}}]))),
+            ("a tool's description", with("tools", json!([{"type": "function", "name": "f", "description": longer, "parameters": {}}]))),
+            ("a call's id", with("input", json!([{"type": "function_call", "call_id": long, "name": "f", "arguments": "{}"}]))),
+            ("an effort", with("reasoning", json!({"effort": long}))),
+            ("a phase", with("input", json!([{"role": "user", "content": "x", "phase": long}]))),
+        ],
+    )
+}
+
 /// What tells the provider's records who asks is ours, and random for each job.
 pub fn identity(rig: &Rig) -> Verdict {
     let mut seen: Vec<(String, String)> = Vec::new();
@@ -410,8 +493,6 @@ pub fn metadata(rig: &Rig) -> Verdict {
         ("metadata", json!({"planted": "planted"})),
         ("metadata", json!("planted")),
         ("client_metadata", json!({"session": "planted"})),
-        ("service_tier", json!("priority")),
-        ("service_tier", json!("planted")),
         ("input", json!([{"role": "user", "content": "x", "metadata": {"planted": 1}}])),
         ("input", json!([{"role": "user", "content": "x", "internal_chat_message_metadata_passthrough": {"planted": 1}}])),
     ] {
@@ -420,6 +501,23 @@ pub fn metadata(rig: &Rig) -> Verdict {
     }
     rig.must_serve(&job);
     let arrived = rig.arrived(&job);
-    let bad = arrived.iter().find(|a| a.holds("planted") || a.holds("priority") || a.holds("metadata"));
+    let bad = arrived.iter().find(|a| a.holds("planted") || a.holds("metadata"));
     found(bad.map(|a| super::excerpt(&a.body)), format!("{sent} were sent, {} arrived without it", arrived.len()))
+}
+
+/// Wishes about the service that cost more, or change what is sent back.
+pub fn service(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms::default());
+    for (key, value) in [
+        ("service_tier", json!("priority")),
+        ("service_tier", json!({"planted": 1})),
+        ("stream_options", json!({"include_obfuscation": false})),
+        ("stream_options", json!("planted")),
+    ] {
+        rig.ask(&job, &with(key, value));
+    }
+    rig.must_serve(&job);
+    let arrived = rig.arrived(&job);
+    let bad = arrived.iter().find(|a| ["planted", "priority", "service_tier", "stream_options"].iter().any(|word| a.holds(word)));
+    found(bad.map(|a| super::excerpt(&a.body)), format!("{} requests arrived without one", arrived.len()))
 }

@@ -32,7 +32,7 @@ const fn attack(id: &'static str, promise: Promise, tries: &'static str, stage: 
 use Promise::{DenialOfService, Exfiltration, Key, Lateral, Spend};
 use Stage::{Own, Shared, Unprivileged};
 
-pub const ATTACKS: [Attack; 92] = [
+pub const ATTACKS: [Attack; 98] = [
     attack("G01-methods", Exfiltration, "other methods than POST", Shared, head::methods),
     attack("G01-paths", Exfiltration, "other parts of the provider's interface", Shared, head::paths),
     attack("G02-path-tricks", Exfiltration, "the one path in another spelling", Shared, head::path_tricks),
@@ -49,6 +49,8 @@ pub const ATTACKS: [Attack; 92] = [
     attack("G06-hosted-tools", Exfiltration, "tools that the provider runs, in every place and spelling", Shared, policy::hosted_tools),
     attack("G06-tool-keys", Exfiltration, "keys that make the provider run a tool", Shared, policy::tool_keys),
     attack("G06-tool-choice", Exfiltration, "a choice of a hosted tool", Shared, policy::tool_choice),
+    attack("G06-schema-references", Exfiltration, "schemas that refer to other documents", Shared, policy::schema_references),
+    attack("G06-hosted-calls", Exfiltration, "calls that the provider ran", Shared, policy::hosted_calls),
     attack("G07-remote-images", Exfiltration, "images that the provider would fetch", Shared, policy::remote_images),
     attack("G07-files", Exfiltration, "files by id and URL, parts of other kinds", Shared, policy::files),
     attack("G07-part-keys", Exfiltration, "keys of a part that name something elsewhere", Shared, policy::part_keys),
@@ -56,6 +58,7 @@ pub const ATTACKS: [Attack; 92] = [
     attack("G08-storing", Exfiltration, "storing, not streaming", Shared, policy::storing),
     attack("G08-item-kinds", Lateral, "references to stored items, calls of hosted tools", Shared, policy::item_kinds),
     attack("G08-item-keys", Lateral, "keys of an item that name something elsewhere", Shared, policy::item_keys),
+    attack("G08-item-ids", Lateral, "ids of stored items", Shared, policy::item_ids),
     attack("G08-forms", Exfiltration, "values of other forms", Shared, policy::forms),
     attack("G08-includes", Exfiltration, "including what hosted tools found", Shared, policy::includes),
     attack("G08-unknown-keys", Exfiltration, "keys that no list names", Shared, policy::unknown_keys),
@@ -63,7 +66,8 @@ pub const ATTACKS: [Attack; 92] = [
     attack("G09-model-names", Exfiltration, "names that are none", Shared, policy::model_names),
     attack("G10-identity", Lateral, "a cache key, a user, a safety identifier of the job's choice", Shared, policy::identity),
     attack("G10-cache", Lateral, "sharing a cache with another job", Shared, jobs::cache),
-    attack("G10-metadata", Exfiltration, "metadata, service tier", Shared, policy::metadata),
+    attack("G10-metadata", Exfiltration, "metadata in four places", Shared, policy::metadata),
+    attack("G10-service", Spend, "a service tier, options of the stream", Shared, policy::service),
     attack("G11-parallel", Spend, "ten requests at once on a budget for one", Shared, budget::parallel),
     attack("G11-overshoot", Spend, "a last request that goes over", Shared, budget::overshoot),
     attack("G11-huge-output", Spend, "more output than there is budget", Shared, budget::huge_output),
@@ -105,6 +109,8 @@ pub const ATTACKS: [Attack; 92] = [
     attack("G16-depth", DenialOfService, "a million brackets", Shared, json::depth),
     attack("G16-values", DenialOfService, "millions of values", Shared, json::values),
     attack("G16-size", DenialOfService, "bodies over 8 MiB", Shared, json::size),
+    attack("G16-too-many", DenialOfService, "more tools, items, parts than any conversation has", Shared, policy::too_many),
+    attack("G16-too-long", DenialOfService, "names that are texts", Shared, policy::too_long),
     attack("G16-without-input", Exfiltration, "a request without input", Shared, json::without_input),
     attack("G17-unknown-events", Lateral, "events that Codex does not know", Shared, answers::unknown_events),
     attack("G17-hosted-calls", Lateral, "calls of tools that nobody declared", Shared, answers::hosted_calls),
@@ -140,6 +146,48 @@ const fn cases<const N: usize>(attacks: &[Attack; N]) -> [Case; N] {
     cases
 }
 
-pub const CONTROLS: &[Weakening] = &[];
+/// One rule of the gateway taken away, and what succeeds then.
+const fn point(point: &'static [&'static str; 1], breaches: &'static [&'static str]) -> Weakening {
+    Weakening::point(point, breaches)
+}
+
+pub const CONTROLS: &[Weakening] = &[
+    point(&["policy.json_too_deep"], &["G16-depth"]),
+    point(&["policy.json_too_large"], &["G16-values", "G13-heavy-trees"]),
+    point(&["policy.duplicate_key"], &["G16-duplicate-keys"]),
+    point(&["policy.unknown_key"], &["G08-unknown-keys"]),
+    point(&["policy.stored_state"], &["G08-stored-state"]),
+    point(&["policy.include"], &["G08-includes"]),
+    point(&["policy.model"], &["G09-models", "G09-model-names"]),
+    point(&["policy.malformed"], &["G08-forms", "G16-without-input"]),
+    point(&["policy.too_many"], &["G16-too-many"]),
+    point(&["policy.too_long"], &["G16-too-long"]),
+    point(&["policy.tool_choice"], &["G06-tool-choice"]),
+    point(&["policy.hosted_tool"], &["G06-hosted-tools"]),
+    point(&["policy.tool_key"], &["G06-tool-keys"]),
+    point(&["policy.schema_ref"], &["G06-schema-references"]),
+    point(&["policy.input_kind"], &["G08-item-kinds"]),
+    point(&["policy.input_key"], &["G08-item-keys"]),
+    point(&["policy.hosted_call"], &["G06-hosted-calls"]),
+    point(&["policy.content_kind"], &["G07-files"]),
+    point(&["policy.content_key"], &["G07-part-keys"]),
+    point(&["policy.remote_content"], &["G07-remote-images"]),
+    point(&["policy.sealed"], &["G19-sealed"]),
+    point(&["policy.user"], &["G10-identity"]),
+    point(&["policy.cache_key"], &["G10-identity", "G10-cache"]),
+    point(&["policy.metadata"], &["G10-metadata"]),
+    point(&["policy.service_tier"], &["G10-service"]),
+    point(&["policy.item_id"], &["G08-item-ids"]),
+    point(&["policy.force_store"], &["G08-storing"]),
+    point(&["policy.force_stream"], &["G08-storing"]),
+    point(&["response.key"], &["G12-in-an-answer", "G12-escaped", "G12-in-pieces"]),
+    point(&["response.types"], &["G17-unknown-events"]),
+    point(&["response.items"], &["G17-hosted-calls"]),
+    point(&["response.rebuild"], &["G17-unknown-fields"]),
+    point(&["response.size"], &["G17-huge-events"]),
+];
+
+/// None that is no control.
 pub const MUTATIONS: &[Weakening] = &[];
+
 pub const NO_CONTROL: &[(&str, &str)] = &[];
