@@ -18,7 +18,7 @@ use crate::arena::Arena;
 
 /// Longer than anything here takes on a slow machine; who meets it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an answer that may never come is waited for.
+/// How long more of an answer is waited for. The gateway closes a connection that it refuses.
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// The gateway under attack, with a provider, and a place where nothing of it may ever arrive.
@@ -233,7 +233,16 @@ impl Rig {
     pub fn raw(&self, job: &Job, bytes: &[u8]) -> Answer {
         let mut conn = self.open(job);
         conn.send(bytes);
-        conn.answer(SILENCE)
+        // A verdict may not come before the answer does.
+        let begun = Instant::now();
+        let mut first = [0u8; 1];
+        conn.0.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        match conn.0.read(&mut first) {
+            Ok(1) => {}
+            _ => return Answer { bytes: Vec::new(), closed: begun.elapsed() < Duration::from_secs(10) },
+        }
+        let rest = conn.answer(SILENCE);
+        Answer { bytes: [&first[..], &rest.bytes].concat(), closed: rest.closed }
     }
 
     /// An ordinary request with this body; the whole answer is awaited.

@@ -117,7 +117,7 @@ pub const ATTACKS: [Attack; 98] = [
     attack("G17-unknown-fields", Lateral, "fields that no list names", Shared, answers::unknown_fields),
     attack("G17-not-events", Lateral, "comments, ids, HTML, lines that are none", Shared, answers::not_events),
     attack("G17-other-answers", Lateral, "answers that are no stream", Shared, answers::other_answers),
-    attack("G17-huge-events", DenialOfService, "an event of 160 MiB", Own, answers::huge_events),
+    attack("G17-huge-events", DenialOfService, "an event of 24 MiB", Own, answers::huge_events),
     attack("G18-memory", Key, "another process of its user reads its memory", Unprivileged, process::memory),
     attack("G18-core", Key, "a core file", Unprivileged, process::core),
     attack("G18-swapped", Key, "the key in pages that may be swapped out", Own, process::swapped),
