@@ -84,6 +84,8 @@ pub enum Code {
     Unsupported,
     /// A program that a set-up step needs is missing or failed.
     SetupFailed,
+    /// The gateway's ledger is not what was written.
+    LedgerBroken,
     /// Interrupted by a signal.
     Interrupted,
     /// A defect of ours.
@@ -131,6 +133,7 @@ impl Code {
             Self::ResourceNotFound => "resource_not_found",
             Self::Unsupported => "unsupported",
             Self::SetupFailed => "setup_failed",
+            Self::LedgerBroken => "ledger_broken",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal_error",
         }
@@ -165,6 +168,7 @@ impl Code {
             Self::JobNotFound | Self::JobLost | Self::IdempotencyResultUnavailable | Self::ResourceNotFound => 9,
             Self::JobRunning => 10,
             Self::ApplyConflict => 11,
+            Self::LedgerBroken => 12,
             Self::Interrupted => 130,
             Self::Internal => 1,
         }

@@ -13,6 +13,7 @@
 
 mod admin;
 mod failure;
+mod fingerprint;
 mod json;
 mod ledger;
 mod policy;

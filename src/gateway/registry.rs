@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::now_unix;
+use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
 use super::rehearsal::Rehearsal;
 use super::secret::{Secret, same};
@@ -23,6 +24,7 @@ use super::upstream::Client;
 use crate::error::Result;
 use crate::protocol::admin::{JobAccount, Upstream};
 use crate::protocol::connection::{Preamble, SlotMessage};
+use crate::protocol::ledger::{Head, LedgerFile};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{ProviderError, Usage};
 
@@ -173,6 +175,7 @@ impl Registry {
         let mut line = Map::new();
         line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         line.insert("jobs".to_owned(), jobs.len().into());
+        line.insert("policy_sha256".to_owned(), policy_sha256().into());
         ledger.append("start", line)?;
         Ok(Self {
             state: Mutex::new(State { jobs, slots, credentials }),
@@ -431,6 +434,7 @@ impl Registry {
 
     /// What is known about a job.
     pub fn account(&self, job_id: &str) -> Option<JobAccount> {
+        let ledger_head = self.ledger_head();
         let state = lock(&self.state);
         let record = &state.jobs.get(job_id)?.record;
         Some(JobAccount {
@@ -440,9 +444,27 @@ impl Registry {
             answers: record.answers,
             usage: record.usage,
             last_error: record.last_error.clone(),
+            policy_sha256: policy_sha256().to_owned(),
+            ledger_head,
             queue_position: state.slots.position(job_id),
             running: state.slots.holds(job_id),
         })
+    }
+
+    /// The ledger's last line.
+    pub fn ledger_head(&self) -> Head {
+        lock(&self.ledger).head()
+    }
+
+    /// The ledger's files and its last line, at one moment.
+    pub fn ledger_files(&self) -> (Vec<LedgerFile>, Head) {
+        let ledger = lock(&self.ledger);
+        (ledger.files(), ledger.head())
+    }
+
+    /// A piece of a file of the ledger.
+    pub fn ledger_piece(&self, first_seq: u64, offset: u64, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        lock(&self.ledger).read(first_seq, offset, most)
     }
 
     /// Job ids of an instance, sorted.

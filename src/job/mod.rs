@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod attest;
+mod audit;
 mod authorities;
 mod bury;
 mod check;
@@ -32,6 +33,7 @@ mod status;
 mod time;
 mod watch;
 
+pub use audit::LedgerPart;
 pub use id::JobId;
 pub use model::*;
 pub use service::Jobs;

@@ -59,6 +59,7 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::IdempotencyConflict | Code::IdempotencyResultUnavailable => step("use_new_idempotency_key", called, "use a new key, or none"),
         Code::ApplyConflict => step("inspect_and_retry", None, "apply by hand, or delegate again on the present tree"),
         Code::ResourceNotFound => step("list_resources", None, "use a URI of the resource templates with the id of a job"),
+        Code::LedgerBroken => step("inspect_and_retry", None, "keep a copy of the gateway's volume, and find out who could write to it"),
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
         Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
