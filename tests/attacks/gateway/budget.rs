@@ -97,6 +97,115 @@ pub fn huge_output(rig: &Rig) -> Verdict {
     Verdict::Blocked("one request cannot be allowed more than the budget".into())
 }
 
+/// More text than there is budget.
+pub fn large_input(rig: &Rig) -> Verdict {
+    let budget = 2000;
+    let (job, spent) =
+        spender(rig, budget, |stream, input, output| provider::answer(stream, &(created() + &completed(input, output))).map(|()| true));
+    rig.ask(&job, &with("input", "many words and more words ".repeat(2000)));
+    rig.ask(&job, &with("instructions", "many words and more words ".repeat(2000)));
+    let spent = spent.load(Ordering::SeqCst);
+    found((spent > budget).then(|| format!("{spent} tokens spent of {budget} by the text alone")), "a text beyond the budget is not sent")
+}
+
+/// The gateway dies in the middle of an answer: what was sent is charged all the same.
+pub fn crashes(rig: &Rig) -> Verdict {
+    let budget = LONG * 2 + 500;
+    let (mut job, spent) = spender(rig, budget, |stream, _, _| {
+        provider::stream_head(stream, "")?;
+        provider::chunk(stream, &(created() + &delta("planted")))?;
+        provider::until_gone(stream, Duration::from_secs(5));
+        Ok(false)
+    });
+    for _ in 0..5 {
+        let before = rig.arrived(&job).len();
+        let mut conn = rig.open(&job);
+        conn.send(&post(good().to_string().as_bytes()));
+        if !wait_within(Duration::from_secs(1), || rig.arrived(&job).len() > before) {
+            break;
+        }
+        rig.crash();
+        rig.take_slot(&mut job);
+    }
+    let (arrived, spent) = (rig.arrived(&job).len(), spent.load(Ordering::SeqCst));
+    assert!(arrived > 0, "the first request is within the budget");
+    Verdict::of(spent > budget, format!("{spent} tokens spent of {budget}, in {arrived} requests that a crash ended"))
+}
+
+/// More requests than a job may make.
+pub fn requests(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms { further: json!({"bounds": {"requests": 5, "denials": 20, "output_tokens": 1000}}), ..Terms::default() });
+    for _ in 0..9 {
+        rig.ask(&job, &good());
+    }
+    let arrived = rig.arrived(&job).len();
+    assert!(arrived > 0, "the first request is served");
+    Verdict::of(arrived > 5, format!("{arrived} requests of 9 arrived where 5 are allowed"))
+}
+
+/// Goes on trying after many refusals.
+pub fn denials(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms { further: json!({"bounds": {"requests": 0, "denials": 6, "output_tokens": 1000}}), ..Terms::default() });
+    rig.must_serve(&job);
+    for _ in 0..9 {
+        rig.ask(&job, &with("planted", 1));
+    }
+    let before = rig.arrived(&job).len();
+    rig.ask(&job, &good());
+    Verdict::of(rig.arrived(&job).len() > before, "after nine refusals, where six are allowed, a good request")
+}
+
+/// All jobs together go over the day's tokens.
+pub fn day_tokens(rig: &Rig) -> Verdict {
+    let day = LONG * 2 + 500;
+    let terms = Terms { further: json!({"ceilings": {"tokens_per_day": day, "requests": 64, "connections": 1024}}), ..Terms::default() };
+    let spent = Arc::new(AtomicU64::new(0));
+    let mut arrived = 0;
+    for _ in 0..5 {
+        let counted = Arc::clone(&spent);
+        let job = rig.job_answered(&terms, move |_, request, stream| {
+            let (input, output) = cost(request);
+            counted.fetch_add(input + output, Ordering::SeqCst);
+            provider::answer(stream, &(created() + &completed(input, output))).map(|()| true)
+        });
+        rig.ask(&job, &good());
+        arrived += rig.arrived(&job).len();
+    }
+    let spent = spent.load(Ordering::SeqCst);
+    assert!(arrived > 0, "the first request is within the day's tokens");
+    Verdict::of(spent > day, format!("{spent} tokens spent of the day's {day}, in {arrived} requests of 5 jobs"))
+}
+
+/// All jobs together have more under way than the gateway may.
+pub fn under_way(rig: &Rig) -> Verdict {
+    let terms = Terms { further: json!({"ceilings": {"tokens_per_day": 0, "requests": 2, "connections": 1024}}), ..Terms::default() };
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let jobs: Vec<Job> = (0..5)
+        .map(|_| {
+            let (here, high) = (Arc::clone(&now), Arc::clone(&most));
+            rig.job_answered(&terms, move |_, _, stream| {
+                high.fetch_max(here.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                provider::until_gone(stream, Duration::from_millis(1000));
+                here.fetch_sub(1, Ordering::SeqCst);
+                provider::say(stream, "done").map(|()| true)
+            })
+        })
+        .collect();
+    let conns: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            let mut conn = rig.open(job);
+            conn.send(&post(good().to_string().as_bytes()));
+            conn
+        })
+        .collect();
+    wait_within(Duration::from_millis(900), || most.load(Ordering::SeqCst) > 2);
+    drop(conns);
+    let most = most.load(Ordering::SeqCst);
+    assert!(most > 0, "none arrived");
+    Verdict::of(most > 2, format!("at most {most} requests of five jobs at once, where two are allowed"))
+}
+
 /// Leaves in the middle of each answer, so that the provider never says what it cost.
 pub fn aborts(rig: &Rig) -> Verdict {
     let budget = LONG * 2 + 500;

@@ -122,6 +122,20 @@ pub fn connections(rig: &Rig) -> Verdict {
     )
 }
 
+/// All jobs together open more connections than the gateway may have.
+pub fn all_connections(rig: &Rig) -> Verdict {
+    let terms = Terms { further: json!({"ceilings": {"tokens_per_day": 0, "requests": 64, "connections": 16}}), ..Terms::default() };
+    let jobs: Vec<Job> = (0..5).map(|_| rig.admit(&terms)).collect();
+    let mut conns: Vec<_> = jobs.iter().flat_map(|job| (0..8).map(|_| rig.open(job))).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    for conn in &mut conns {
+        conn.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    let served = conns.iter_mut().map(|conn| usize::from(!conn.answer(Duration::from_millis(150)).bytes.is_empty())).sum::<usize>();
+    assert!(served > 0, "no connection was served");
+    Verdict::of(served > 16, format!("{served} of 40 connections were served where 16 are allowed"))
+}
+
 /// The control socket is nowhere where a job could reach it, and the job's socket speaks no control.
 pub fn control(rig: &Rig) -> Verdict {
     let victim = rig.job(&Terms::default());

@@ -45,6 +45,16 @@ pub fn memory(rig: &Rig) -> Verdict {
     Verdict::Blocked("neither its memory nor its environment".into())
 }
 
+/// What lay in the environment of who started it is not in its own.
+pub fn environment(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms::default());
+    rig.must_serve(&job);
+    let environ = rig.proc("environ");
+    assert!(environ.contains("ANCHORHOLD_GATEWAY_STATE"), "its environment can be read");
+    let stranger = ["canary-of-the-gateway", "PROXY", "_proxy"].into_iter().find(|name| environ.contains(name));
+    found(stranger.map(|name| format!("{name} is in its environment")), "only its own variables")
+}
+
 /// A crash writes no core file, although the shell that started it allowed one.
 pub fn core(rig: &Rig) -> Verdict {
     let limits = rig.proc("limits");

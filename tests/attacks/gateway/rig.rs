@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,9 @@ const SILENCE: Duration = Duration::from_millis(400);
 
 /// The gateway under attack, with a provider, and a place where nothing of it may ever arrive.
 pub struct Rig {
-    child: Child,
+    child: Mutex<Child>,
+    variables: Vec<(String, String)>,
+    program: PathBuf,
     directory: tempfile::TempDir,
     pub provider: Provider,
     /// A proxy that the gateway's environment names and a target of redirects.
@@ -40,11 +42,13 @@ pub struct Terms {
     pub lives: u64,
     /// Slots there are from now on.
     pub slots: u32,
+    /// `bounds` and `ceilings` of the admission, where they are not the usual ones.
+    pub further: Value,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { models: Vec::new(), budget: 0, lives: 3600, slots: 100_000 }
+        Self { models: Vec::new(), budget: 0, lives: 3600, slots: 100_000, further: json!({}) }
     }
 }
 
@@ -73,47 +77,41 @@ impl Rig {
 
     fn start_by(arena: &Arena, user: Option<u32>) -> Self {
         let directory = tempfile::Builder::new().prefix("anchorhold-gwattacks-").tempdir().expect("a directory");
+        let mut program = arena.binary().to_owned();
+        if let Some(user) = user {
+            // The tree of the tests may be closed to others.
+            program = directory.path().join("anchorhold");
+            std::fs::copy(arena.binary(), &program).expect("a copy of the binary");
+            std::os::unix::fs::chown(directory.path(), Some(user), Some(user)).expect("a directory of the gateway's user");
+        }
         let (provider, elsewhere) = (Provider::start(), Provider::start());
-        let proxy = format!("http://127.0.0.1:{}", elsewhere.port());
-        let log = File::create(directory.path().join("log")).expect("a log");
-        let mut command = match user {
-            None => command(arena.binary()),
-            Some(user) => {
-                // The tree of the tests may be closed to others.
-                let binary = directory.path().join("anchorhold");
-                std::fs::copy(arena.binary(), &binary).expect("a copy of the binary");
-                std::os::unix::fs::chown(directory.path(), Some(user), Some(user)).expect("a directory of the gateway's user");
-                let mut shell = command(Path::new("/bin/sh"));
-                shell.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]).arg(binary).uid(user).gid(user);
-                shell
-            }
-        };
-        command.args(["gateway", "run"]).env_clear().envs(arena.variables().iter().cloned());
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
-            command.env(name, &proxy);
-        }
-        let child = command
-            .env("ANCHORHOLD_GATEWAY_SOCKET", directory.path().join("run/gateway.sock"))
-            .env("ANCHORHOLD_GATEWAY_STATE", directory.path().join("state"))
-            .env("ANCHORHOLD_LOG", "trace")
-            .env("GATEWAY_CANARY", "canary-of-the-gateway")
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the gateway");
-        let rig = Self { child, directory, provider, elsewhere, serial: AtomicU64::new(0) };
-        let begun = Instant::now();
-        while UnixStream::connect(rig.socket()).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "the gateway does not start: {}", rig.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let child = Mutex::new(spawn(&program, directory.path(), &elsewhere, arena.variables(), user));
+        let rig = Self { child, variables: arena.variables().to_vec(), program, directory, provider, elsewhere, serial: AtomicU64::new(0) };
+        rig.wait();
         rig
     }
 
+    /// Waits until somebody listens.
+    fn wait(&self) {
+        let begun = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "the gateway does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills the gateway in the middle of whatever it does, and starts it again on what it left.
+    pub fn crash(&self) {
+        let mut child = self.child.lock().expect("a lock");
+        child.kill().expect("a kill");
+        child.wait().expect("its end");
+        *child = spawn(&self.program, self.directory.path(), &self.elsewhere, &self.variables, None);
+        drop(child);
+        self.wait();
+    }
+
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.lock().expect("a lock").id()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -179,11 +177,14 @@ impl Rig {
         let random = || uuid::Uuid::new_v4().simple().to_string();
         let (id, pass, key) = (random(), format!("{}{}", random(), random()), format!("sk-attack-{}", random()));
         let expires = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs() + terms.lives;
-        let admission = json!({
+        let mut admission = json!({
             "op": "admit", "job_id": id, "pass_sha256": hex(&Sha256::digest(&pass)), "credential": key, "allowed_models": terms.models,
             "upstream": {"kind": "http", "base_url": format!("http://127.0.0.1:{}/{tag}", self.provider.port())},
             "token_budget": terms.budget, "expires_unix": expires, "max_running_jobs": terms.slots, "instance": "attack"
         });
+        for (key, value) in terms.further.as_object().into_iter().flatten() {
+            admission[key] = value.clone();
+        }
         let answer = self.admin(&admission);
         assert_eq!(answer["type"], "ok", "{answer}");
         Job { id, pass, tag, key, slot: None }
@@ -192,6 +193,12 @@ impl Rig {
     /// Admits a job and waits for its slot.
     pub fn job(&self, terms: &Terms) -> Job {
         let mut job = self.admit(terms);
+        self.take_slot(&mut job);
+        job
+    }
+
+    /// Opens the job's slot connection and waits until it is granted.
+    pub fn take_slot(&self, job: &mut Job) {
         let mut slot = BufReader::new(self.open_with(&preamble(&job.id, &job.pass, "slot")).0);
         slot.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
         loop {
@@ -203,7 +210,6 @@ impl Rig {
             assert!(line.contains("queued"), "no slot: {line}");
         }
         job.slot = Some(slot);
-        job
     }
 
     /// A job with a script of its own at the provider.
@@ -268,15 +274,38 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
-/// The gateway is started as its container starts it, not as a helper of ours.
-#[expect(clippy::disallowed_methods, reason = "see above")]
-fn command(program: &Path) -> Command {
-    Command::new(program)
+/// Starts the gateway as its container does, from a shell that allows core files of any size and as much locked memory as it may. Its environment
+/// names a proxy and holds a canary.
+#[expect(clippy::disallowed_methods, reason = "it is started as its container starts it, not as a helper of ours")]
+fn spawn(program: &Path, directory: &Path, proxy: &Provider, variables: &[(String, String)], user: Option<u32>) -> Child {
+    let limits = "ulimit -c unlimited; ulimit -l unlimited 2>/dev/null";
+    let mut command = Command::new("/bin/sh");
+    match user {
+        None => command.args(["-c", &format!("{limits}; exec \"$0\" gateway run")]),
+        Some(user) => command.args(["-c", &format!("{limits}; exec setpriv --reuid={user} --regid={user} --clear-groups -- \"$0\" gateway run")]),
+    };
+    command.arg(program).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(variables.iter().cloned());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env(name, format!("http://127.0.0.1:{}", proxy.port()));
+    }
+    let log = File::options().create(true).append(true).open(directory.join("log")).expect("a log");
+    command
+        .env("ANCHORHOLD_GATEWAY_SOCKET", directory.join("run/gateway.sock"))
+        .env("ANCHORHOLD_GATEWAY_STATE", directory.join("state"))
+        .env("ANCHORHOLD_LOG", "trace")
+        .env("GATEWAY_CANARY", "canary-of-the-gateway")
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the gateway")
 }
 
 /// A user and group that own nothing else.
