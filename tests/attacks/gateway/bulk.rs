@@ -41,8 +41,17 @@ pub fn silent_connections(rig: &Rig) -> Verdict {
     let neighbour = rig.job(&Terms::default());
     // Some may find no room in the listener's queue: they block, so each is given up at once.
     let silent: Vec<_> = (0..1100).map_while(|_| connect_at_once(rig)).collect();
-    let verdict = judged(rig, &neighbour, Duration::from_secs(3), &format!("{} connections were given up", silent.len()));
-    drop(silent);
+    let kept = || {
+        let mut byte = [0u8; 1];
+        let open = |conn: &&rustix::fd::OwnedFd| rustix::net::recv(conn, &mut byte, rustix::net::RecvFlags::PEEK) == Err(rustix::io::Errno::AGAIN);
+        silent.iter().filter(open).count()
+    };
+    let verdict = judged(rig, &neighbour, Duration::from_secs(3), &format!("{} connections were opened", silent.len()));
+    std::thread::sleep(Duration::from_millis(200));
+    let kept = kept();
+    if !verdict.breached() && kept > 300 {
+        return Verdict::Breached(format!("{kept} connections that said nothing were kept"));
+    }
     verdict
 }
 
@@ -104,7 +113,7 @@ pub fn endless_bodies(rig: &Rig) -> Verdict {
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker")).max().unwrap_or_default()
     });
-    if taken > 16 {
+    if taken > 12 {
         return Verdict::Breached(format!("{taken} MiB of one body were taken; {} MiB resident", rig.memory("VmHWM")));
     }
     judged(rig, &neighbour, Duration::from_secs(10), &format!("at most {taken} MiB of one body were taken"))
@@ -248,4 +257,51 @@ pub fn endless_first_lines(rig: &Rig) -> Verdict {
         return Verdict::Breached(format!("{taken} MiB of a first line were taken"));
     }
     judged(rig, &neighbour, Duration::from_secs(10), &format!("at most {taken} MiB of a first line were taken"))
+}
+
+/// On a gateway whose patience is a second: what never comes to its end is given up.
+pub fn stalled_heads(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms::default());
+    let mut conn = rig.open(&job);
+    conn.send(b"POST /v1/responses HTTP/1.1\r\nHost: h\r\n");
+    let closed = conn.answer(Duration::from_secs(4)).closed;
+    rig.must_serve(&job);
+    Verdict::of(!closed, "a head that never ends")
+}
+
+/// The same for a body.
+pub fn stalled_bodies(rig: &Rig) -> Verdict {
+    let job = rig.job(&Terms::default());
+    let mut conn = rig.open(&job);
+    conn.send(b"POST /v1/responses HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{");
+    let closed = conn.answer(Duration::from_secs(4)).closed;
+    rig.must_serve(&job);
+    Verdict::of(!closed, "a body that never ends")
+}
+
+/// The same for an answer that is never read: what the provider sends to nobody is ended.
+pub fn stalled_readers(rig: &Rig) -> Verdict {
+    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = std::sync::Arc::clone(&ended);
+    let job = rig.job_answered(&Terms::default(), move |n, _, stream| {
+        if n > 0 {
+            return provider::say(stream, "done").map(|()| true);
+        }
+        provider::stream_head(stream, "")?;
+        let piece = delta(&"a".repeat(MIB));
+        // Only the end of the connection ends this: nobody reads, so it soon stalls.
+        let mut result = provider::chunk(stream, &created());
+        while result.is_ok() {
+            result = provider::chunk(stream, &piece);
+        }
+        seen.store(true, std::sync::atomic::Ordering::SeqCst);
+        result.map(|()| false)
+    });
+    let mut conn = rig.open(&job);
+    conn.send(&good_bytes());
+    let given_up = super::budget::wait_within(Duration::from_secs(6), || ended.load(std::sync::atomic::Ordering::SeqCst));
+    drop(conn);
+    assert!(!rig.arrived(&job).is_empty(), "the request did not arrive");
+    rig.must_serve(&job);
+    Verdict::of(!given_up, "an answer that is never read")
 }

@@ -44,6 +44,7 @@ fn run(arena: &Arena, wanted: &[&str]) -> Vec<(String, Verdict)> {
         let begun = Instant::now();
         let done = catch_unwind(AssertUnwindSafe(|| match (&shared, attack.stage) {
             (Some(rig), Stage::Shared) => (attack.attempt)(rig),
+            (_, Stage::Impatient) => (attack.attempt)(&Rig::start_impatient(arena)),
             (_, Stage::Unprivileged) => (attack.attempt)(&Rig::start_unprivileged(arena)),
             _ => (attack.attempt)(&Rig::start(arena)),
         }));

@@ -93,6 +93,13 @@ pub fn swapped(rig: &Rig) -> Verdict {
         }
     }
     assert!(holding > 0, "the key was found nowhere in the gateway's memory");
+    // Where the engine lets the gateway lock no more than a little, the copy that it keeps is locked, and the buffers that it passes through are not:
+    // the gateway's status says so (`not_enforced`).
+    let limits = rig.proc("limits");
+    let unlimited = limits.lines().any(|l| l.starts_with("Max locked memory") && l.contains("unlimited"));
+    if !unlimited && unlocked.len() < holding {
+        return Verdict::Blocked(format!("the copy that it keeps is locked; {} of {holding} areas are not, for want of a limit", unlocked.len()));
+    }
     found(
         unlocked.first().map(|name| format!("the key lies in {} areas, {} of them not locked: {name}", holding, unlocked.len())),
         format!("the key lies in {holding} areas, all locked"),

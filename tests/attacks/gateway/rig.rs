@@ -75,7 +75,17 @@ impl Rig {
         Self::start_by(arena, Some(UNPRIVILEGED))
     }
 
+    /// Starts one that waits a second where others wait minutes.
+    pub fn start_impatient(arena: &Arena) -> Self {
+        Self::start_with(arena, None, &[("ANCHORHOLD_GATEWAY_TIMES".to_owned(), "head=1000,body=1000,client=1000".to_owned())])
+    }
+
     fn start_by(arena: &Arena, user: Option<u32>) -> Self {
+        Self::start_with(arena, user, &[])
+    }
+
+    fn start_with(arena: &Arena, user: Option<u32>, further: &[(String, String)]) -> Self {
+        let variables = [arena.variables(), further].concat();
         let directory = tempfile::Builder::new().prefix("anchorhold-gwattacks-").tempdir().expect("a directory");
         let mut program = arena.binary().to_owned();
         if let Some(user) = user {
@@ -85,8 +95,8 @@ impl Rig {
             std::os::unix::fs::chown(directory.path(), Some(user), Some(user)).expect("a directory of the gateway's user");
         }
         let (provider, elsewhere) = (Provider::start(), Provider::start());
-        let child = Mutex::new(spawn(&program, directory.path(), &elsewhere, arena.variables(), user));
-        let rig = Self { child, variables: arena.variables().to_vec(), program, directory, provider, elsewhere, serial: AtomicU64::new(0) };
+        let child = Mutex::new(spawn(&program, directory.path(), &elsewhere, &variables, user));
+        let rig = Self { child, variables, program, directory, provider, elsewhere, serial: AtomicU64::new(0) };
         rig.wait();
         rig
     }

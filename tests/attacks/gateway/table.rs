@@ -11,6 +11,8 @@ pub enum Stage {
     Shared,
     /// One of its own.
     Own,
+    /// One of its own that waits a second where others wait minutes.
+    Impatient,
     /// One of its own that a user without privileges started.
     Unprivileged,
 }
@@ -30,9 +32,9 @@ const fn attack(id: &'static str, promise: Promise, tries: &'static str, stage: 
 }
 
 use Promise::{DenialOfService, Exfiltration, Key, Lateral, Spend};
-use Stage::{Own, Shared, Unprivileged};
+use Stage::{Impatient, Own, Shared, Unprivileged};
 
-pub const ATTACKS: [Attack; 106] = [
+pub const ATTACKS: [Attack; 109] = [
     attack("G01-methods", Exfiltration, "other methods than POST", Shared, head::methods),
     attack("G01-paths", Exfiltration, "other parts of the provider's interface", Shared, head::paths),
     attack("G02-path-tricks", Exfiltration, "the one path in another spelling", Shared, head::path_tricks),
@@ -101,6 +103,9 @@ pub const ATTACKS: [Attack; 106] = [
     attack("G13-never-reads", DenialOfService, "never reading the answers", Own, bulk::never_reads),
     attack("G13-heavy-trees", DenialOfService, "small texts that become large trees", Own, bulk::heavy_trees),
     attack("G13-endless-first-lines", DenialOfService, "a first line without end", Own, bulk::endless_first_lines),
+    attack("G13-stalled-heads", DenialOfService, "a head that never ends", Impatient, bulk::stalled_heads),
+    attack("G13-stalled-bodies", DenialOfService, "a body that never ends", Impatient, bulk::stalled_bodies),
+    attack("G13-stalled-readers", DenialOfService, "an answer that nobody takes", Impatient, bulk::stalled_readers),
     attack("G14-preambles", Lateral, "first lines that are none", Shared, connection::preambles),
     attack("G14-passes", Lateral, "passes that are almost right", Shared, connection::passes),
     attack("G14-names", Lateral, "a good pass under another name", Shared, connection::names),
@@ -204,6 +209,9 @@ pub const CONTROLS: &[Weakening] = &[
     point(&["gateway.head_size"], &["G13-huge-heads"]),
     point(&["gateway.headers"], &["G13-huge-heads"]),
     point(&["gateway.preamble_time"], &["G13-slow-heads"]),
+    point(&["gateway.head_time"], &["G13-stalled-heads"]),
+    point(&["gateway.body_time"], &["G13-stalled-bodies"]),
+    point(&["gateway.client_time"], &["G13-stalled-readers"]),
     point(&["gateway.strangers"], &["G13-silent-connections"]),
     point(&["gateway.job_connections"], &["G19-connections"]),
     point(&["gateway.connections"], &["G19-all-connections"]),
@@ -230,4 +238,34 @@ pub const CONTROLS: &[Weakening] = &[
 /// None that is no control.
 pub const MUTATIONS: &[Weakening] = &[];
 
-pub const NO_CONTROL: &[(&str, &str)] = &[];
+pub const NO_CONTROL: &[(&str, &str)] = &[
+    ("G03-smuggling", "hyper's own reader refuses it, or the request ends there; there is no code of ours to take away"),
+    ("G03-pipelining", "hyper's own reader refuses it, or the request ends there; there is no code of ours to take away"),
+    ("G04-tunnels", "hyper's own reader refuses it, or the request ends there; there is no code of ours to take away"),
+    ("G05-headers", "the gateway never forwards: a request is written anew from the checked body, so there is no code that could be taken away"),
+    ("G12-beside-an-answer", "cut before it is masked: what is not part of an event is not written at all, so there is no rule to take away"),
+    ("G12-in-a-failure", "failures and heads are written in our own words; the provider's are never copied, so there is nothing to take away"),
+    ("G12-in-a-failed-event", "failures and heads are written in our own words; the provider's are never copied, so there is nothing to take away"),
+    ("G12-in-headers", "failures and heads are written in our own words; the provider's are never copied, so there is nothing to take away"),
+    ("G12-redirects", "a setting of the HTTP client, given once where it is built; the case watches that it stays"),
+    ("G12-proxies", "a setting of the HTTP client, given once where it is built; the case watches that it stays"),
+    ("G12-resting-places", "nothing writes it there; the case watches that nothing begins to"),
+    ("G12-passes-at-rest", "only the digest is kept; there is no pass to write"),
+    ("G13-never-reads", "bounded by the fixed size of what is read or queued, not by a rule"),
+    ("G13-endless-first-lines", "bounded by the fixed size of what is read or queued, not by a rule"),
+    ("G14-preambles", "the first line is read into a closed type; without it there is no connection to attack"),
+    ("G14-names", "the first line is read into a closed type; without it there is no connection to attack"),
+    ("G14-slot-misuse", "what a job writes on its slot connection is read and thrown away; there is no reader to unleash"),
+    ("G16-malformed", "a document that cannot be read leaves nothing that could be sent"),
+    ("G16-no-object", "a document that is no object leaves nothing that could be sent"),
+    ("G17-not-events", "only events are written; there is no code that copies lines"),
+    ("G17-other-answers", "an answer that is no stream has no events to write"),
+    ("G18-descriptors", "nothing opens more; the case watches that nothing begins to"),
+    ("G18-ledger-lines", "no line has a field for content; the case watches that none gets one"),
+    ("G18-ledger-chain", "the chain is what a reader checks; the case takes lines away itself"),
+    ("G19-requests", "a connection belongs to one job from its first line on"),
+    ("G19-slot-theft", "the queue knows who holds a slot; it asks nobody"),
+    ("G19-control", "the job's socket has no reader for control requests"),
+    ("G19-modes", "the modes are given where the files are made; the case watches that they stay"),
+    ("G19-messages", "a message is put into the queue of its own job only"),
+];
