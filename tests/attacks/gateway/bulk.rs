@@ -94,7 +94,7 @@ pub fn endless_bodies(rig: &Rig) -> Verdict {
     let neighbour = rig.job(&Terms::default());
     let head = "POST /v1/responses HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n";
     let piece = vec![b'a'; MIB];
-    let chunk = [format!("{:x}\r\n", MIB).as_bytes(), &piece, b"\r\n"].concat();
+    let chunk = [format!("{MIB:x}\r\n").as_bytes(), &piece, b"\r\n"].concat();
     let jobs: Vec<Job> = (0..4).map(|_| rig.job(&Terms::default())).collect();
     let taken = std::thread::scope(|scope| {
         let workers: Vec<_> = jobs

@@ -24,8 +24,11 @@ fn readable(answer: &str) -> String {
     all + &joined
 }
 
+/// A name, and how the provider tells this key.
+type Way = (&'static str, fn(&str) -> String);
+
 /// Sends a request for each way of telling the key; the finding if one reaches the job.
-fn told(rig: &Rig, ways: &[(&str, fn(&str) -> String)]) -> Verdict {
+fn told(rig: &Rig, ways: &[Way]) -> Verdict {
     for (name, way) in ways {
         let job = rig.job(&Terms::default());
         let events = way(&job.key);

@@ -148,7 +148,7 @@ pub fn smuggling(rig: &Rig) -> Verdict {
     }
     // What is served may be served once, as what it says; nothing behind it is a request of its own.
     let once = [
-        ("both framings", head(&format!("Content-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n")) + &chunked + &inner),
+        ("both framings", head("Content-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n") + &chunked + &inner),
         ("both framings, chunked first", head("Transfer-Encoding: chunked\r\nContent-Length: 3\r\nConnection: close\r\n") + &chunked + &inner),
         ("a request behind one that closes", String::from_utf8(post(body.as_bytes())).expect("text") + &inner),
         ("a request behind a refused one", format!("GET {PATH} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n{inner}")),

@@ -90,9 +90,8 @@ pub fn values(rig: &Rig) -> Verdict {
 /// Bodies over the limit, announced or not.
 pub fn size(rig: &Rig) -> Verdict {
     let body = format!(r#"{OPEN},"input":"{}"}}"#, "a".repeat(9 << 20));
-    let chunked = format!(
-        "POST /v1/responses HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
+    let chunked =
+        "POST /v1/responses HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     let pieces: String =
         body.as_bytes().chunks(1 << 20).map(|piece| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece))).collect();
     let attempts =

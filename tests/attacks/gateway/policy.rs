@@ -6,9 +6,9 @@ use super::rig::{Rig, Terms, good, post, with};
 use super::{found, no_body_arrives, none_arrives};
 use crate::case::Verdict;
 
-/// A message with this content.
-fn message(content: Value) -> Value {
-    json!([{"type": "message", "role": "user", "content": content}])
+/// A message with this part.
+fn message(part: &Value) -> Value {
+    json!([{"type": "message", "role": "user", "content": [part]}])
 }
 
 /// Tools that the provider would run, in all the places where a tool can be declared.
@@ -137,13 +137,13 @@ pub fn remote_images(rig: &Rig) -> Verdict {
     let mut bodies: Vec<(String, Value)> = Vec::new();
     for url in urls {
         let part = json!({"type": "input_image", "image_url": url});
-        bodies.push((format!("in a message: {url}"), with("input", message(json!([part])))));
+        bodies.push((format!("in a message: {url}"), with("input", message(&part))));
     }
     let part = json!({"type": "input_image", "image_url": "https://planted.example/"});
     for kind in ["function_call_output", "custom_tool_call_output", "local_shell_call_output"] {
         bodies.push((format!("in a {kind}"), with("input", json!([{"type": kind, "call_id": "c", "output": [part]}]))));
     }
-    bodies.push(("without a URL".into(), with("input", message(json!([{"type": "input_image"}])))));
+    bodies.push(("without a URL".into(), with("input", message(&json!({"type": "input_image"})))));
     bodies.push(("without a type of item".into(), with("input", json!([{"role": "user", "content": [part]}]))));
     bodies.push(("in reasoning".into(), with("input", json!([{"type": "reasoning", "summary": [], "content": [part]}]))));
     no_body_arrives(rig, bodies)
@@ -163,7 +163,7 @@ pub fn files(rig: &Rig) -> Verdict {
         json!({"type": "file_reference", "file_id": "file_1"}),
         json!({"file_id": "file_1"}),
     ];
-    no_body_arrives(rig, parts.map(|part| (part.to_string(), with("input", message(json!([part]))))))
+    no_body_arrives(rig, parts.map(|part| (part.to_string(), with("input", message(&part)))))
 }
 
 /// Keys of an allowed part that name something elsewhere.
@@ -179,7 +179,7 @@ pub fn part_keys(rig: &Rig) -> Verdict {
         json!({"type": "output_text", "text": "x", "annotations": [{"type": "file_citation", "file_id": "file_1", "index": 0}]}),
         json!({"type": "output_text", "text": "x", "annotations": [{"type": "url_citation", "url": "http://planted.example/"}]}),
     ];
-    no_body_arrives(rig, parts.map(|part| (part.to_string(), with("input", message(json!([part]))))))
+    no_body_arrives(rig, parts.map(|part| (part.to_string(), with("input", message(&part)))))
 }
 
 /// Stored state of other responses, and work that goes on without the job.
