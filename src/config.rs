@@ -120,11 +120,17 @@ pub struct GatewaySettings {
     pub name: String,
     /// Engine network it uses; `host` where the upstream is on loopback.
     pub network: String,
+    /// Tokens of a day (UTC) over all jobs, at real providers; 0: no ceiling.
+    pub tokens_per_day: u64,
+    /// Model requests of all jobs under way at once.
+    pub max_requests: u32,
+    /// Connections of all jobs at once.
+    pub max_connections: u32,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { name: "anchorhold-gateway".to_owned(), network: "bridge".to_owned() }
+        Self { name: "anchorhold-gateway".to_owned(), network: "bridge".to_owned(), tokens_per_day: 0, max_requests: 64, max_connections: 1024 }
     }
 }
 
@@ -148,6 +154,12 @@ pub struct LimitSettings {
     pub inodes: u64,
     /// Tokens, input and output together; 0: no cap.
     pub tokens: u64,
+    /// Tokens of one model answer, where there is a cap on tokens; 0: what is left of it.
+    pub output_tokens: u64,
+    /// Model requests; 0: no cap.
+    pub requests: u64,
+    /// Model requests that the gateway's policy refused, after which the job is ended; 0: no cap.
+    pub denials: u64,
 }
 
 impl Default for LimitSettings {
@@ -161,6 +173,9 @@ impl Default for LimitSettings {
             disk: ByteSize(8 << 30),
             inodes: 1_000_000,
             tokens: 0,
+            output_tokens: 32_768,
+            requests: 10_000,
+            denials: 20,
         }
     }
 }
@@ -377,6 +392,12 @@ impl Settings {
         }
         if !name_ok(&self.gateway.network, "._-") {
             return fail("gateway.network", "is not a network's name");
+        }
+        if self.gateway.max_requests == 0 {
+            return fail("gateway.max_requests", "must be at least 1");
+        }
+        if self.gateway.max_connections < 16 {
+            return fail("gateway.max_connections", "must be at least 16: a job needs several");
         }
         if !(10..=7 * 86_400).contains(&self.limits.deadline_seconds) {
             return fail("limits.deadline_seconds", "must be between 10 and 604800");

@@ -60,6 +60,8 @@ pub enum Code {
     Timeout,
     /// The job used up its token budget.
     TokenBudget,
+    /// The gateway ended the job: a ceiling on requests or tokens, or too many refused requests.
+    GatewayLimit,
     /// The job used up its memory.
     OutOfMemory,
     /// The job used up its disk.
@@ -123,6 +125,7 @@ impl Code {
             Self::NonzeroExit => "nonzero_exit",
             Self::Timeout => "timeout",
             Self::TokenBudget => "token_budget",
+            Self::GatewayLimit => "gateway_limit",
             Self::OutOfMemory => "out_of_memory",
             Self::OutOfDisk => "out_of_disk",
             Self::JobNotFound => "job_not_found",
@@ -168,7 +171,7 @@ impl Code {
             | Self::GatewayUnavailable
             | Self::SetupFailed => 3,
             Self::CodexAuthRequired | Self::CodexRateLimited | Self::ProviderUnreachable => 4,
-            Self::NonzeroExit | Self::JobFailed | Self::OutOfMemory | Self::OutOfDisk => 5,
+            Self::NonzeroExit | Self::JobFailed | Self::GatewayLimit | Self::OutOfMemory | Self::OutOfDisk => 5,
             Self::TokenBudget => 6,
             Self::Timeout => 7,
             Self::JobCancelled => 8,

@@ -87,6 +87,8 @@ impl Cell {
             expires_unix: u64::MAX,
             max_running_jobs: 1,
             instance: "test".to_owned(),
+            bounds: Default::default(),
+            ceilings: Default::default(),
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);
@@ -346,8 +348,8 @@ async fn a_websocket_is_refused_so_that_codex_falls_back() {
 
 #[tokio::test]
 async fn the_budget_ends_codex_at_once() {
-    let mut cell = Cell::start(1500).await;
-    let program = "```rehearsal\nusage input=1000 output=10\nshell echo 1 >> n\nshell echo 2 >> n\nshell echo 3 >> n\nmessage fine\n```";
+    let mut cell = Cell::start(52_000).await;
+    let program = "```rehearsal\nusage input=20000 output=6000\nshell echo 1 >> n\nshell echo 2 >> n\nshell echo 3 >> n\nmessage fine\n```";
     let run = cell.run("scripted", program, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
     assert_eq!(cell.read("n").as_deref(), Some("1\n2\n"));

@@ -71,6 +71,8 @@ impl Gateway {
             expires_unix: u64::MAX / 4,
             max_running_jobs: 100,
             instance: "bench".to_owned(),
+            bounds: Default::default(),
+            ceilings: Default::default(),
         };
         let mut admin = BufReader::new(UnixStream::connect(self.admin()).expect("control socket"));
         writeln!(admin.get_mut(), "{}", serde_json::to_string(&AdminRequest::Admit(admission)).expect("JSON")).expect("written");

@@ -89,6 +89,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
     match request {
         AdminRequest::Status => {
             let (running, queued, slots) = registry.slot_counts();
+            let (under_way, tokens_today, ceilings) = registry.load();
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             AdminResponse::Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -98,6 +99,10 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
                 slots: count(slots),
                 policy_sha256: policy_sha256().to_owned(),
                 ledger_head: registry.ledger_head(),
+                under_way: count(under_way),
+                tokens_today,
+                ceilings,
+                not_enforced: super::harden::gaps(),
             }
         }
         AdminRequest::Admit(admission) => admit(registry, admission),
@@ -132,7 +137,19 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
 }
 
 fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
-    let Admission { job_id, pass_sha256, upstream, credential, allowed_models, token_budget, expires_unix, max_running_jobs, instance } = admission;
+    let Admission {
+        job_id,
+        pass_sha256,
+        upstream,
+        credential,
+        allowed_models,
+        token_budget,
+        expires_unix,
+        max_running_jobs,
+        instance,
+        bounds,
+        ceilings,
+    } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
         Some(None) => return error("invalid", "the credential cannot stand in a header"),
@@ -147,6 +164,9 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     }
     if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
         return error("invalid", "max_running_jobs or instance is out of range");
+    }
+    if ceilings.requests == 0 || ceilings.connections == 0 {
+        return error("invalid", "ceilings that let nothing pass");
     }
     if let Upstream::Http { base_url, authorities } = &upstream {
         // The host checked it already; a gateway does not take that on trust.
@@ -186,8 +206,11 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         usage: Usage::default(),
         estimated_tokens: 0,
         last_error: None,
+        bounds,
+        reserved: 0,
+        stopped: None,
     };
-    match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX)) {
+    match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
         Ok(()) => AdminResponse::Ok,
         Err(e) => internal(&e),
     }

@@ -12,10 +12,14 @@
 //! answer is read event by event and framed anew; an error of the provider is replaced by ours. `docs/REHEARSAL.md` documents the scripted model.
 
 mod admin;
+mod budget;
 mod failure;
 mod fingerprint;
+mod harden;
 mod json;
 mod ledger;
+mod meter;
+mod patient;
 mod policy;
 mod registry;
 mod rehearsal;
@@ -60,6 +64,9 @@ pub async fn run() -> Result<()> {
         .with_writer(std::io::stderr)
         .with_env_filter(log_filter(&std::env::var("ANCHORHOLD_LOG").unwrap_or_default()))
         .try_init();
+    harden::clear_environment()?;
+    harden::process();
+    harden::open_files();
     let places = Places {
         socket: std::env::var_os("ANCHORHOLD_GATEWAY_SOCKET").map_or_else(|| paths::SOCKET.into(), Into::into),
         state: std::env::var_os("ANCHORHOLD_GATEWAY_STATE").map_or_else(|| paths::GATEWAY_STATE.into(), Into::into),
@@ -69,7 +76,7 @@ pub async fn run() -> Result<()> {
     let failed = |e: std::io::Error| Error::internal("cannot watch for signals").with_source(e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let serving = serve(&places, Timing::default(), stop.clone());
+    let serving = serve(&places, Timing::default().with(&std::env::var("ANCHORHOLD_GATEWAY_TIMES").unwrap_or_default()), stop.clone());
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended,
@@ -107,6 +114,8 @@ fn admin_socket() -> std::path::PathBuf {
 /// Relays standard input and output to the control socket; run by an engine exec. Ends when the socket is closed from the other side, which
 /// follows the end of standard input.
 pub async fn admin_relay() -> Result<()> {
+    // It passes the credential on.
+    harden::process();
     let path = admin_socket();
     let failed = |e: std::io::Error| {
         Error::new(Code::GatewayUnavailable, "cannot speak to the gateway's control socket")

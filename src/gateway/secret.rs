@@ -1,11 +1,20 @@
-//! A credential in memory: wiped when dropped, never shown.
+//! A credential in memory: on locked pages of its own, wiped when dropped, never shown.
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::weaken;
 
 /// An API key. It has no `Display` and no `Serialize`; its `Debug` shows nothing of it.
-pub struct Secret(Zeroizing<String>);
+pub struct Secret {
+    /// Whole pages that nothing else lies on, with room to begin at the border of one: unlocking them unlocks nothing of another's.
+    pages: Box<[u8]>,
+    start: usize,
+    length: usize,
+    /// Given back after the pages are wiped.
+    _locked: Option<region::LockGuard>,
+}
 
 impl Secret {
     /// Longest credential that is kept.
@@ -20,20 +29,35 @@ impl Secret {
         if trimmed.is_empty() || trimmed.len() > Self::MAX_BYTES || !trimmed.bytes().all(|b| b.is_ascii_graphic()) {
             return None;
         }
-        Some(Self(Zeroizing::new(trimmed.to_owned())))
+        let page = region::page::size();
+        let room = trimmed.len().next_multiple_of(page);
+        let mut pages = vec![0u8; room + page].into_boxed_slice();
+        let start = pages.as_ptr().align_offset(page);
+        let own = pages.get_mut(start..start + room)?;
+        let locked = if weaken::off("gateway.locked") { None } else { region::lock(own.as_ptr(), own.len()).ok() };
+        if locked.is_none() {
+            super::harden::gap("the credential's pages cannot be locked in memory (memlock limit)");
+        }
+        own.get_mut(..trimmed.len())?.copy_from_slice(trimmed.as_bytes());
+        Some(Self { pages, start, length: trimmed.len(), _locked: locked })
     }
 
     /// The credential itself; for the one header and the one file that hold it.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.pages.get(self.start..self.start + self.length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
     /// What must not appear in an answer, if it is long enough to be told from chance.
     pub fn masked(&self) -> Option<&str> {
-        (self.0.len() >= Self::MIN_MASKED).then_some(self.0.as_str())
+        (self.length >= Self::MIN_MASKED).then_some(self.expose())
     }
 }
 
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.pages.zeroize();
+    }
+}
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")

@@ -1,8 +1,9 @@
 //! The two sockets: jobs on one, control on the other. Accepts, reads the first line, and hands the connection to what it is for.
 
+use std::collections::VecDeque;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -16,14 +17,17 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroize as _;
 
 use super::admin;
+use super::patient::Patient;
 use super::registry::{JobSession, Registry, SlotSession};
-use super::relay::{Relay, Timing};
+use super::relay::{FOREVER, Relay, Timing};
 use crate::error::{Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::connection::{Channel, Preamble, SlotMessage};
+use crate::weaken;
 
-/// Connections of all jobs together.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections that have not shown a valid pass. Beyond these the oldest is closed: a job says who it is with its first bytes, so that who is
+/// displaced is one that has no good reason to be there still.
+const MAX_STRANGERS: usize = 256;
 /// Control connections.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Bytes of a request's head.
@@ -59,10 +63,11 @@ pub async fn serve(places: &Places, timing: Timing, stop: CancellationToken) -> 
     let admin_listener = bind(&places.admin_socket, 0o600)?;
     let listener = bind(&places.socket, 0o660)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), jobs = registry.job_count(), "the gateway listens");
-    let server = Server { registry, timing, stop: stop.clone(), abort: CancellationToken::new(), tasks: TaskTracker::new() };
+    let server =
+        Server { registry, timing, stop: stop.clone(), abort: CancellationToken::new(), tasks: TaskTracker::new(), strangers: Arc::default() };
     server.tasks.spawn(server.clone().housekeeping());
-    server.tasks.spawn(server.clone().accept(admin_listener, Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)), true));
-    server.clone().accept(listener, Arc::new(Semaphore::new(MAX_CONNECTIONS)), false).await;
+    server.tasks.spawn(server.clone().accept(admin_listener, true));
+    server.clone().accept(listener, false).await;
     tracing::info!("the gateway ends");
     for socket in [&places.socket, &places.admin_socket] {
         let _ = std::fs::remove_file(socket);
@@ -115,6 +120,38 @@ fn bind(path: &Path, mode: u32) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// A connection that has not shown a valid pass, until dropped.
+struct Stranger(CancellationToken);
+
+impl Stranger {
+    /// Takes a place among them, for which the oldest one may have to go.
+    fn new(all: &Arc<Mutex<VecDeque<CancellationToken>>>) -> Self {
+        let token = CancellationToken::new();
+        let mut strangers = all.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that are gone or known by now.
+        strangers.retain(|stranger| !stranger.is_cancelled());
+        strangers.push_back(token.clone());
+        if strangers.len() > MAX_STRANGERS
+            && !weaken::off("gateway.strangers")
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.cancel();
+        }
+        drop(strangers);
+        Self(token)
+    }
+
+    async fn displaced(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 #[derive(Clone)]
 struct Server {
     registry: Arc<Registry>,
@@ -124,12 +161,14 @@ struct Server {
     /// What is still under way is cut.
     abort: CancellationToken,
     tasks: TaskTracker,
+    strangers: Arc<Mutex<VecDeque<CancellationToken>>>,
 }
 
 impl Server {
-    async fn accept(self, listener: UnixListener, room: Arc<Semaphore>, control: bool) {
+    async fn accept(self, listener: UnixListener, control: bool) {
+        let room = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let permit = if control { room.clone().acquire_owned().await.ok() } else { None };
             let stream = tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
@@ -142,15 +181,15 @@ impl Server {
                 () = self.stop.cancelled() => return,
             };
             let server = self.clone();
+            let stranger = (!control).then(|| Stranger::new(&self.strangers));
             self.tasks.spawn(async move {
                 let _permit = permit;
                 let abort = server.abort.clone();
                 tokio::select! {
                     () = async {
-                        if control {
-                            admin::serve(stream, server.registry, server.stop).await;
-                        } else {
-                            server.connection(stream).await;
+                        match stranger {
+                            None => admin::serve(stream, server.registry, server.stop).await,
+                            Some(stranger) => server.connection(stream, stranger).await,
                         }
                     } => {}
                     () = abort.cancelled() => {}
@@ -161,11 +200,14 @@ impl Server {
 
     async fn housekeeping(self) {
         let mut awaited = Some(tokio::time::Instant::now() + self.timing.awaited);
-        let mut sweep = tokio::time::interval(Duration::from_secs(15));
+        // A pass is dead to the second, and what streams under it too.
+        let mut sweep = tokio::time::interval(Duration::from_millis(500));
+        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = sweep.tick() => self.registry.sweep(),
+                Some(()) = async { hangup.as_mut()?.recv().await } => self.registry.reload_credentials(),
                 () = tokio::time::sleep_until(awaited.unwrap_or_else(tokio::time::Instant::now)), if awaited.is_some() => {
                     awaited = None;
                     self.registry.forget_awaited();
@@ -174,16 +216,36 @@ impl Server {
         }
     }
 
-    async fn connection(self, stream: UnixStream) {
+    async fn connection(self, stream: UnixStream, stranger: Stranger) {
         let mut stream = BufReader::with_capacity(4096, stream);
-        let Some(mut preamble) = read_preamble(&mut stream, self.timing.preamble).await else { return };
+        let time = if weaken::off("gateway.preamble_time") { FOREVER } else { self.timing.preamble };
+        let preamble = tokio::select! {
+            preamble = read_preamble(&mut stream, time) => preamble,
+            () = stranger.displaced() => None,
+        };
+        let Some(mut preamble) = preamble else { return };
         let current = preamble.version == PROTOCOL_VERSION;
         let session = if current { self.registry.authenticate(&preamble) } else { None };
         preamble.pass.zeroize();
-        match preamble.channel {
-            Channel::Slot => self.slot(stream, session, &preamble, current).await,
-            Channel::Model => self.model(stream, session).await,
+        let known = session.is_some();
+        let serve = async {
+            match preamble.channel {
+                Channel::Slot => self.clone().slot(stream, session, &preamble, current).await,
+                Channel::Model => self.clone().model(stream, session).await,
+            }
+        };
+        if !known {
+            // It is told so, and stays a stranger.
+            tokio::select! {
+                () = serve => {}
+                () = stranger.displaced() => {}
+            }
+            return;
         }
+        drop(stranger);
+        // Held for the connection's life.
+        let Some(_place) = self.registry.connect() else { return };
+        serve.await;
     }
 
     async fn model(self, stream: BufReader<UnixStream>, session: Option<JobSession>) {
@@ -199,11 +261,11 @@ impl Server {
         let relay = Relay { registry: self.registry.clone(), session, timing: self.timing, tasks: self.tasks.clone() };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.timing.head)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
+            .header_read_timeout(if weaken::off("gateway.head_time") { FOREVER } else { self.timing.head })
+            .max_headers(if weaken::off("gateway.headers") { 100_000 } else { MAX_HEADERS })
+            .max_buf_size(if weaken::off("gateway.head_size") { 16 << 20 } else { MAX_HEAD })
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(stream), service_fn(move |request| relay.clone().serve(request)));
+            .serve_connection(TokioIo::new(Patient::new(stream, self.timing.client)), service_fn(move |request| relay.clone().serve(request)));
         let mut connection = std::pin::pin!(connection);
         let mut stopping = false;
         loop {

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::secret::Secret;
 use crate::error::{Error, Result};
-use crate::protocol::admin::Upstream;
+use crate::protocol::admin::{Ceilings, JobBounds, Upstream};
+use crate::protocol::connection::StopCode;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{ProviderError, Usage};
 
@@ -52,6 +53,27 @@ pub struct JobRecord {
     pub estimated_tokens: u64,
     /// The provider's last failure.
     pub last_error: Option<ProviderError>,
+    /// Ceilings other than the budget.
+    #[serde(default)]
+    pub bounds: JobBounds,
+    /// Tokens set aside for requests under way; what a gateway finds here when it starts is charged.
+    #[serde(default)]
+    pub reserved: u64,
+    /// The ceiling that ended the job.
+    #[serde(default)]
+    pub stopped: Option<StopCode>,
+}
+
+/// Tokens of all jobs at real providers on one day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Day {
+    /// Days since 1970, UTC.
+    pub number: u64,
+    /// Tokens that are spent.
+    pub charged: u64,
+    /// Tokens set aside for what is under way.
+    pub reserved: u64,
 }
 
 impl JobRecord {
@@ -137,6 +159,35 @@ impl Store {
     /// The number of slots that the last admission gave.
     pub fn slots(&self) -> Option<usize> {
         std::fs::read_to_string(self.root.join("slots")).ok()?.parse().ok()
+    }
+
+    /// Keeps the ceilings over all jobs.
+    pub fn put_ceilings(&self, ceilings: &Ceilings) -> Result<()> {
+        self.put("ceilings.json", ceilings)
+    }
+
+    /// The ceilings that the last admission gave.
+    pub fn ceilings(&self) -> Ceilings {
+        self.read("ceilings.json").unwrap_or_default()
+    }
+
+    /// Keeps the day's tokens.
+    pub fn put_day(&self, day: &Day) -> Result<()> {
+        self.put("day.json", day)
+    }
+
+    /// The tokens of the last day that was kept.
+    pub fn day(&self) -> Day {
+        self.read("day.json").unwrap_or_default()
+    }
+
+    fn put(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("cannot write {name}")).with_source(e))?;
+        self.replace(&self.root, name, &bytes, 0o600, false)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&std::fs::read(self.root.join(name)).ok()?).ok()
     }
 
     fn replace(&self, directory: &Path, name: &str, bytes: &[u8], mode: u32, durable: bool) -> Result<()> {

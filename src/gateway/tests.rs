@@ -90,6 +90,8 @@ impl Gateway {
             expires_unix: u64::MAX,
             max_running_jobs: 8,
             instance: "test".to_owned(),
+            bounds: Default::default(),
+            ceilings: Default::default(),
         };
         change(&mut admission);
         assert_eq!(self.admin(&AdminRequest::Admit(admission)).await, AdminResponse::Ok);
@@ -305,5 +307,7 @@ fn question() -> Value {
         "prompt_cache_key": "chosen-by-the-job", "client_metadata": {"x": "y"}})
 }
 
+mod clients;
 mod model;
 mod slots_and_state;
+mod spend;

@@ -122,6 +122,9 @@ async fn session(socket: &Path, preamble: &mut Preamble, events: &mpsc::Sender<S
             Ok(SlotMessage::Answered { answers, usage: _ }) => SlotEvent::Answered(answers),
             Ok(SlotMessage::Failed { error }) => SlotEvent::Failed(error),
             Ok(SlotMessage::TokenBudget) => SlotEvent::End(Ending::new(Reason::TokenBudget, "The job used up its token budget.")),
+            Ok(SlotMessage::Stopped { code, message: _ }) => {
+                SlotEvent::End(Ending::new(Reason::Failed, code.message()).with_code(Code::GatewayLimit))
+            }
             Ok(SlotMessage::Refused { message: _ }) => return Closed::Refused,
             Err(_) => return Closed::Broken,
         };

@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 40] = [
+const CODES: [Code; 41] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -32,6 +32,7 @@ const CODES: [Code; 40] = [
     Code::NonzeroExit,
     Code::Timeout,
     Code::TokenBudget,
+    Code::GatewayLimit,
     Code::OutOfMemory,
     Code::OutOfDisk,
     Code::JobNotFound,
@@ -166,6 +167,7 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
         (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",
         (Code::OutOfDisk, _) => "raise `[limits] disk` or `inodes`, or give it a smaller task",
+        (Code::GatewayLimit, _) => "see which ceiling the message names, raise it in the settings or give the job a smaller task",
         (Code::JobCancelled | Code::JobLost, _) | (_, Reason::Interrupted) => "start a new job",
         _ => "read the job's log (`anchorhold logs`), correct the cause and start a new job",
     };

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, Upstream};
+use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::workspace::Plan;
 
@@ -262,6 +262,12 @@ impl Draft<'_> {
             expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
             max_running_jobs: settings.engine.max_running_jobs,
             instance: settings.engine.instance.clone(),
+            bounds: JobBounds { requests: settings.limits.requests, denials: settings.limits.denials, output_tokens: settings.limits.output_tokens },
+            ceilings: Ceilings {
+                tokens_per_day: settings.gateway.tokens_per_day,
+                requests: settings.gateway.max_requests,
+                connections: settings.gateway.max_connections,
+            },
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();

@@ -56,6 +56,7 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         }
         Code::TokenBudget => step("inspect_and_retry", called, "review the partial work, then split the task or raise limits.tokens"),
         Code::OutOfMemory => step("inspect_and_retry", called, "review the partial work, then raise limits.memory"),
+        Code::GatewayLimit => step("inspect_and_retry", called, "review the partial work, then raise the ceiling that the message names"),
         Code::OutOfDisk => step("inspect_and_retry", called, "review the partial work, then raise limits.disk"),
         Code::JobNotFound => step("list_jobs", Some(ToolName::JobList), "take a job id from the list"),
         Code::JobRunning => step("poll_job_status", Some(ToolName::JobStatus), "ask again after retry_after_ms"),

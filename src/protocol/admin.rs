@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Head, LedgerFile};
+use super::connection::StopCode;
 use super::result::{ProviderError, Usage};
 
 /// Where a job's model requests go.
@@ -45,6 +46,48 @@ pub struct Admission {
     pub max_running_jobs: u32,
     /// Whose it is: `[engine] instance`.
     pub instance: String,
+    /// Further ceilings of this job.
+    #[serde(default)]
+    pub bounds: JobBounds,
+    /// What holds for all jobs together from now on.
+    #[serde(default)]
+    pub ceilings: Ceilings,
+}
+
+/// Ceilings of one job; 0: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobBounds {
+    /// Model requests.
+    pub requests: u64,
+    /// Requests refused by policy; one more ends the job.
+    pub denials: u64,
+    /// Tokens of one answer, where tokens are counted against a budget.
+    pub output_tokens: u64,
+}
+
+impl Default for JobBounds {
+    fn default() -> Self {
+        Self { requests: 10_000, denials: 20, output_tokens: 32_768 }
+    }
+}
+
+/// Ceilings over all jobs; the last admission's count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ceilings {
+    /// Tokens of a day (UTC) at real providers; 0: no ceiling.
+    pub tokens_per_day: u64,
+    /// Model requests under way.
+    pub requests: u32,
+    /// Connections.
+    pub connections: u32,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self { tokens_per_day: 0, requests: 64, connections: 1024 }
+    }
 }
 
 /// A control request.
@@ -113,6 +156,18 @@ pub struct JobAccount {
     /// The ledger's last line.
     #[serde(default)]
     pub ledger_head: Head,
+    /// Tokens that count against its budget: those reported, and the reservations of requests whose usage never came.
+    #[serde(default)]
+    pub charged_tokens: u64,
+    /// Tokens set aside for requests under way.
+    #[serde(default)]
+    pub reserved_tokens: u64,
+    /// Its budget; 0: none.
+    #[serde(default)]
+    pub token_budget: u64,
+    /// The ceiling that ended it.
+    #[serde(default)]
+    pub stopped: Option<StopCode>,
 }
 
 /// A control response.
@@ -139,6 +194,18 @@ pub enum AdminResponse {
         /// The ledger's last line.
         #[serde(default)]
         ledger_head: Head,
+        /// Model requests under way.
+        #[serde(default)]
+        under_way: u32,
+        /// Tokens charged or set aside today (UTC) at real providers.
+        #[serde(default)]
+        tokens_today: u64,
+        /// The ceilings in force.
+        #[serde(default)]
+        ceilings: Ceilings,
+        /// Protections of the credential that this engine does not let it have.
+        #[serde(default)]
+        not_enforced: Vec<String>,
     },
     /// A job's account.
     Job(JobAccount),

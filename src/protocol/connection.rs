@@ -69,11 +69,44 @@ pub enum SlotMessage {
     },
     /// The job must end: its token budget is used up.
     TokenBudget,
+    /// The job must end: it met a ceiling of the gateway.
+    Stopped {
+        /// Which.
+        code: StopCode,
+        /// One sentence.
+        message: String,
+    },
     /// The pass is not, or no longer, valid.
     Refused {
         /// One sentence.
         message: String,
     },
+}
+
+/// A ceiling that ends a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCode {
+    /// Its own token budget.
+    TokenBudget,
+    /// Its own number of model requests.
+    Requests,
+    /// Its own number of requests refused by policy.
+    Denials,
+    /// The day's tokens over all jobs.
+    DayTokens,
+}
+
+impl StopCode {
+    /// One sentence for people.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::TokenBudget => "The job used up its token budget.",
+            Self::Requests => "The job made as many model requests as one may (`[limits] requests`).",
+            Self::Denials => "The job sent too many requests that the gateway's policy refuses (`[limits] denials`).",
+            Self::DayTokens => "The tokens of all jobs reached the gateway's ceiling for today (`[gateway] tokens_per_day`).",
+        }
+    }
 }
 
 impl SlotMessage {

@@ -72,8 +72,8 @@ fn a_deadline() {
 #[test]
 fn a_token_budget() {
     let env = TestEnv::new();
-    let program = "usage input=900 output=200\nshell echo partial > p\nusage input=900 output=200\nshell echo more > q\nmessage done";
-    ended(&env, &repo(&env), program, &["--max-tokens", "1000"], ("failed", "token_budget", "token_budget", 6));
+    let program = "usage input=50000 output=9990\nshell echo partial > p\nusage input=900 output=200\nshell echo more > q\nmessage done";
+    ended(&env, &repo(&env), program, &["--max-tokens", "60000"], ("failed", "token_budget", "token_budget", 6));
 }
 
 #[test]

@@ -306,35 +306,6 @@ async fn a_silent_provider_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_budget_counts_what_runs_beside() {
-    let (gateway, mut provider) = (Gateway::start().await, Provider::start().await);
-    gateway.admit(1, &provider.upstream, |a| a.token_budget = 10).await;
-    let mut slot = gateway.slot(1).await;
-    let mut first = gateway.open(1, Channel::Model, false).await;
-    send(&mut first, &post(&question().to_string())).await;
-    let asked = provider.asked().await;
-    // The first one's reservation fills the budget while it is under way.
-    let refused = gateway.post(1, &question()).await;
-    assert_eq!((refused.status, refused.body.contains("token_budget")), (400, true));
-    assert_eq!(told(&mut slot).await, SlotMessage::TokenBudget);
-    asked.begin().await;
-    asked.complete(3, 2).await;
-    drop(asked);
-    assert!(reply(&mut first).await.whole);
-    // Settled with less, there is room again, until it is really used up.
-    let mut second = gateway.open(1, Channel::Model, false).await;
-    send(&mut second, &post(&question().to_string())).await;
-    let asked = provider.asked().await;
-    asked.begin().await;
-    asked.complete(100, 2).await;
-    drop(asked);
-    assert!(reply(&mut second).await.whole);
-    assert_eq!(gateway.post(1, &question()).await.status, 400);
-    assert_eq!(gateway.account(1).await.usage.total(), 107);
-    gateway.end().await;
-}
-
-#[tokio::test]
 async fn a_client_that_goes_away_ends_its_request_and_is_charged() {
     let (gateway, mut provider, mut slot) = ready().await;
     let mut stream = gateway.open(1, Channel::Model, false).await;
@@ -352,7 +323,7 @@ async fn a_client_that_goes_away_ends_its_request_and_is_charged() {
     assert!(line["estimated_tokens"].as_u64().unwrap() > 0);
 }
 
-trait ClosedOrFull {
+pub(super) trait ClosedOrFull {
     async fn closed_or_full(&self);
 }
 

@@ -1,0 +1,260 @@
+//! Jobs from admission to the end of their pass: passes, slots, manifests, credentials.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::Map;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{Job, JobSession, Registry, Slot, SlotSession, lock};
+use crate::error::Result;
+use crate::gateway::secret::{Secret, same};
+use crate::gateway::store::{JobRecord, upstream_name};
+use crate::protocol::admin::{Ceilings, JobAccount};
+use crate::protocol::connection::{Preamble, SlotMessage};
+use crate::protocol::manifest::hex;
+use crate::weaken;
+
+/// Messages that may wait for a job's `init` before its slot connection is given up.
+const SLOT_BACKLOG: usize = 256;
+
+impl Registry {
+    /// The job behind a preamble, if its pass is alive.
+    pub fn authenticate(&self, preamble: &Preamble) -> Option<JobSession> {
+        let offered = hex(&Sha256::digest(preamble.pass.as_bytes()));
+        let state = lock(&self.state);
+        let job = state.jobs.get(&preamble.job_id)?;
+        // Both are compared in full, so that neither tells by its duration.
+        let right = same(offered.as_bytes(), job.record.pass_sha256.as_bytes()) || weaken::off("gateway.pass");
+        (right && job.alive()).then(|| JobSession {
+            job_id: job.record.job_id.clone(),
+            in_flight: job.in_flight.clone(),
+            connections: job.connections.clone(),
+            cancel: job.cancel.clone(),
+            turn: job.turn.clone(),
+            buffered: job.buffered.clone(),
+        })
+    }
+
+    /// Opens a slot connection; the newest one of a job replaces the one before and takes over its place.
+    pub fn open_slot(&self, job_id: &str, resume: bool) -> Option<SlotSession> {
+        let (sender, messages) = mpsc::channel(SLOT_BACKLOG);
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (cancel, touched) = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let job = state.jobs.get_mut(job_id)?;
+            let cancel = job.cancel.child_token();
+            if let Some(old) = job.slot.replace(Slot { serial, sender, cancel: cancel.clone() }) {
+                old.cancel.cancel();
+            }
+            // Only one that we know to have held a slot may go before the others.
+            let resume = resume && job.record.holds_slot;
+            let stopped = job.record.stopped;
+            let changes = state.slots.join(job_id, resume);
+            let touched = state.tell(changes);
+            // Said again to an `init` that was away when it was said first.
+            if let (Some(code), Some(job)) = (stopped, state.jobs.get(job_id)) {
+                job.say_stopped(code);
+            }
+            (cancel, touched)
+        };
+        self.persist_all(&touched);
+        Some(SlotSession { serial, messages, cancel })
+    }
+
+    /// The peer closed its slot connection: the slot, or the place in the queue, is free.
+    pub fn close_slot(&self, job_id: &str, serial: u64) {
+        let touched = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let Some(job) = state.jobs.get_mut(job_id) else { return };
+            if job.slot.as_ref().is_none_or(|slot| slot.serial != serial) {
+                return;
+            }
+            job.slot = None;
+            job.record.holds_slot = false;
+            let changes = state.slots.leave(job_id);
+            let mut touched = state.tell(changes);
+            touched.push(job_id.to_owned());
+            touched
+        };
+        self.persist_all(&touched);
+    }
+
+    /// No longer keeps slots for jobs that held one before a restart and did not come back.
+    pub fn forget_awaited(&self) {
+        let touched = {
+            let mut state = lock(&self.state);
+            let changes = state.slots.forget_awaited();
+            state.tell(changes)
+        };
+        self.persist_all(&touched);
+    }
+
+    /// Admits a job, or replaces its limits.
+    pub fn admit(&self, record: JobRecord, credential: Option<Secret>, slots: usize, ceilings: Ceilings) -> Result<()> {
+        let job_id = record.job_id.clone();
+        let upstream = upstream_name(&record.upstream);
+        let secret = match (credential, &upstream) {
+            (Some(secret), Some(name)) => {
+                self.store.put_credential(name, &secret)?;
+                Some(secret)
+            }
+            // Kept from an earlier admission, perhaps of a job that is gone.
+            (None, Some(name)) if !lock(&self.state).credentials.contains_key(name) => self.store.credential(name),
+            _ => None,
+        };
+        let mut line = Map::new();
+        line.insert("job".to_owned(), job_id.clone().into());
+        line.insert("instance".to_owned(), record.instance.clone().into());
+        line.insert("upstream".to_owned(), upstream.clone().unwrap_or_else(|| "rehearsal".to_owned()).into());
+        line.insert("token_budget".to_owned(), record.token_budget.into());
+        line.insert("expires_unix".to_owned(), record.expires_unix.into());
+        line.insert("slots".to_owned(), slots.into());
+        let touched = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            if let (Some(secret), Some(name)) = (secret, upstream) {
+                state.credentials.insert(name, Arc::new(secret));
+            }
+            state.ceilings = ceilings;
+            match state.jobs.get_mut(&job_id) {
+                Some(job) => {
+                    let old = &mut job.record;
+                    old.pass_sha256 = record.pass_sha256;
+                    old.upstream = record.upstream;
+                    old.allowed_models = record.allowed_models;
+                    old.token_budget = record.token_budget;
+                    old.expires_unix = record.expires_unix;
+                    old.instance = record.instance;
+                    old.bounds = record.bounds;
+                    // Under other limits it may go on.
+                    old.stopped = None;
+                }
+                None => {
+                    state.jobs.insert(job_id.clone(), Job::new(record));
+                }
+            }
+            let changes = state.slots.set_capacity(slots);
+            state.tell(changes)
+        };
+        self.persist_all(&touched);
+        self.persist(&job_id, true)?;
+        self.store.put_slots(slots)?;
+        self.store.put_ceilings(&ceilings)?;
+        self.settled.notify_waiters();
+        self.note_durably("admit", line)
+    }
+
+    /// Records the manifest's digest; `Ok(false)` if another one stands there, `None` for an unknown job.
+    pub fn record_manifest(&self, job_id: &str, digest: &str) -> Result<Option<bool>> {
+        {
+            let mut state = lock(&self.state);
+            let Some(job) = state.jobs.get_mut(job_id) else { return Ok(None) };
+            match &job.record.manifest_sha256 {
+                Some(old) => return Ok(Some(old == digest)),
+                None => job.record.manifest_sha256 = Some(digest.to_owned()),
+            }
+        }
+        self.persist(job_id, true)?;
+        let mut line = Map::new();
+        line.insert("job".to_owned(), job_id.into());
+        line.insert("manifest_sha256".to_owned(), digest.into());
+        self.note_durably("manifest", line)?;
+        Ok(Some(true))
+    }
+
+    /// Forgets a job and cuts its connections; true if it was known. `kind` is the ledger line's: `revoke` or `expire`.
+    pub fn forget(&self, job_id: &str, kind: &str) -> Result<bool> {
+        let (job, touched) = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let Some(job) = state.jobs.remove(job_id) else { return Ok(false) };
+            let changes = state.slots.leave(job_id);
+            (job, state.tell(changes))
+        };
+        job.say(SlotMessage::Refused { message: "the pass is no longer valid".to_owned() });
+        // What streams under the pass ends with it.
+        if !weaken::off("gateway.cut") {
+            job.cancel.cancel();
+        }
+        self.rehearsal.forget(job_id);
+        self.persist_all(&touched);
+        self.persist(job_id, true)?;
+        let mut line = Map::new();
+        line.insert("job".to_owned(), job_id.into());
+        line.insert("requests".to_owned(), job.record.requests.into());
+        line.insert("refused".to_owned(), job.record.refused.into());
+        line.insert("tokens".to_owned(), job.record.usage.total().into());
+        self.note_durably(kind, line)?;
+        Ok(true)
+    }
+
+    /// Forgets the jobs whose passes have expired.
+    pub fn sweep(&self) {
+        let expired: Vec<String> = lock(&self.state).jobs.values().filter(|j| !j.alive()).map(|j| j.record.job_id.clone()).collect();
+        for job_id in expired {
+            if let Err(e) = self.forget(&job_id, "expire") {
+                tracing::error!(error = %e.chain(), "an expired pass could not be removed");
+            }
+        }
+    }
+
+    /// What is known about a job.
+    pub fn account(&self, job_id: &str) -> Option<JobAccount> {
+        let ledger_head = self.ledger_head();
+        let state = lock(&self.state);
+        let record = &state.jobs.get(job_id)?.record;
+        Some(JobAccount {
+            manifest_sha256: record.manifest_sha256.clone(),
+            requests: record.requests,
+            refused: record.refused,
+            answers: record.answers,
+            usage: record.usage,
+            last_error: record.last_error.clone(),
+            queue_position: state.slots.position(job_id),
+            running: state.slots.holds(job_id),
+            policy_sha256: super::super::fingerprint::policy_sha256().to_owned(),
+            ledger_head,
+            charged_tokens: record.charged(),
+            reserved_tokens: record.reserved,
+            token_budget: record.token_budget,
+            stopped: record.stopped,
+        })
+    }
+
+    /// Job ids of an instance, sorted.
+    pub fn job_ids(&self, instance: &str) -> Vec<String> {
+        let mut ids: Vec<String> =
+            lock(&self.state).jobs.values().filter(|j| j.record.instance == instance).map(|j| j.record.job_id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many jobs are admitted.
+    pub fn job_count(&self) -> usize {
+        lock(&self.state).jobs.len()
+    }
+
+    /// Reads the credentials from the volume again; later requests are sent with what stands there now.
+    pub fn reload_credentials(&self) {
+        let names: Vec<String> = lock(&self.state).credentials.keys().cloned().collect();
+        let mut replaced = 0usize;
+        for name in names {
+            // A file that is missing or malformed changes nothing.
+            let Some(secret) = self.store.credential(&name) else { continue };
+            lock(&self.state).credentials.insert(name, Arc::new(secret));
+            replaced += 1;
+        }
+        let mut line = Map::new();
+        line.insert("credentials".to_owned(), replaced.into());
+        self.note("reload", line);
+    }
+
+    /// Slots in use, jobs that wait, slots there are.
+    pub fn slot_counts(&self) -> (usize, usize, usize) {
+        lock(&self.state).slots.counts()
+    }
+}

@@ -1,0 +1,258 @@
+//! Everything the gateway knows: jobs and their passes, slots, counts, credentials. One lock over the memory, one over the files.
+//!
+//! Memory is changed first, then the job's record is written from it; the order of writes is that of the changes. After a restart the records are
+//! read back, so that a job lives on with its pass, its counts and its slot.
+
+mod jobs;
+mod notes;
+mod spend;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Map;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use self::spend::{Denied, Place, Reservation, Settlement};
+use super::budget::Known;
+use super::failure::now_unix;
+use super::fingerprint::policy_sha256;
+use super::ledger::Ledger;
+use super::rehearsal::Rehearsal;
+use super::secret::Secret;
+use super::slots::{Change, SlotQueue};
+use super::store::{Day, JobRecord, Store, upstream_name};
+use super::upstream::Client;
+use crate::error::Result;
+use crate::protocol::admin::{Ceilings, Upstream};
+use crate::protocol::connection::{SlotMessage, StopCode};
+use crate::weaken;
+
+/// Model requests of one job that may be under way at once.
+pub const MAX_IN_FLIGHT: usize = 4;
+/// Model connections of one job; further ones are closed.
+pub const MAX_CONNECTIONS: usize = 16;
+/// Large bodies that are taken apart at once.
+const MAX_HEAVY: usize = 2;
+/// Slots before the first admission says how many there are.
+const DEFAULT_SLOTS: usize = 4;
+
+/// The gateway's whole state.
+pub struct Registry {
+    state: Mutex<State>,
+    store: Store,
+    /// Held while a record is taken from memory and written, so that an older one never follows a newer one.
+    writing: Mutex<()>,
+    ledger: Mutex<Ledger>,
+    ledger_broken: AtomicBool,
+    serial: AtomicU64,
+    /// A request has ended, so that there may be room for one that waits.
+    settled: Notify,
+    under_way: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    /// Bytes of request bodies that are in memory now.
+    pub buffered: Arc<AtomicUsize>,
+    /// Bounds the large bodies that are taken apart at once.
+    pub heavy: Semaphore,
+    /// Clients for real providers.
+    pub client: Client,
+    /// The scripted model.
+    pub rehearsal: Rehearsal,
+}
+
+struct State {
+    jobs: HashMap<String, Job>,
+    slots: SlotQueue,
+    credentials: HashMap<String, Arc<Secret>>,
+    ceilings: Ceilings,
+    day: Day,
+}
+
+struct Job {
+    record: JobRecord,
+    in_flight: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    cancel: CancellationToken,
+    slot: Option<Slot>,
+    known: Known,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    buffered: Arc<AtomicUsize>,
+}
+
+struct Slot {
+    serial: u64,
+    sender: mpsc::Sender<SlotMessage>,
+    cancel: CancellationToken,
+}
+
+/// What an authenticated connection holds of its job.
+#[derive(Clone)]
+pub struct JobSession {
+    /// 32 hex digits.
+    pub job_id: String,
+    /// Bounds the requests under way.
+    pub in_flight: Arc<Semaphore>,
+    /// Bounds the connections.
+    pub connections: Arc<Semaphore>,
+    /// Cancelled when the pass dies.
+    pub cancel: CancellationToken,
+    /// Held while tokens are set aside, so that requests that wait for them keep their order.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// Bytes of the job's request bodies that are in memory now.
+    pub buffered: Arc<AtomicUsize>,
+}
+
+/// What a slot connection reads from.
+pub struct SlotSession {
+    /// Identifies this connection among those of the job.
+    pub serial: u64,
+    /// What to write to it.
+    pub messages: mpsc::Receiver<SlotMessage>,
+    /// Cancelled when the connection must end.
+    pub cancel: CancellationToken,
+}
+
+/// What a model request needs to know of its job, taken once.
+pub struct Terms {
+    /// Where it goes.
+    pub upstream: Upstream,
+    /// What it is sent with.
+    pub credential: Option<Arc<Secret>>,
+    /// Models that it may name.
+    pub allowed_models: Vec<String>,
+    /// Stands for the job at the provider.
+    pub cache_key: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves the data whole: no method stops half way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// Opens the state below `root` and reads everything back.
+    pub fn open(root: &Path) -> Result<Self> {
+        let store = Store::open(root)?;
+        let mut ledger = Ledger::open(root)?;
+        let (records, unreadable) = store.jobs()?;
+        for name in &unreadable {
+            tracing::warn!(file = %name.chars().filter(char::is_ascii_graphic).collect::<String>(), "a job's record cannot be read and is not used");
+        }
+        let mut credentials = HashMap::new();
+        let mut jobs = HashMap::new();
+        let mut awaited = Vec::new();
+        for mut record in records {
+            // What was under way when the gateway died was perhaps answered, and nobody heard what it cost.
+            record.estimated_tokens = record.estimated_tokens.saturating_add(std::mem::take(&mut record.reserved));
+            if let Some(name) = upstream_name(&record.upstream)
+                && !credentials.contains_key(&name)
+                && let Some(secret) = store.credential(&name)
+            {
+                credentials.insert(name, Arc::new(secret));
+            }
+            if record.holds_slot {
+                awaited.push(record.job_id.clone());
+            }
+            jobs.insert(record.job_id.clone(), Job::new(record));
+        }
+        let slots = SlotQueue::new(store.slots().unwrap_or(DEFAULT_SLOTS), awaited);
+        let mut line = Map::new();
+        line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        line.insert("jobs".to_owned(), jobs.len().into());
+        line.insert("policy_sha256".to_owned(), policy_sha256().into());
+        ledger.append("start", line)?;
+        let mut day = store.day();
+        day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
+        let ceilings = store.ceilings();
+        Ok(Self {
+            state: Mutex::new(State { jobs, slots, credentials, ceilings, day }),
+            store,
+            writing: Mutex::new(()),
+            ledger: Mutex::new(ledger),
+            ledger_broken: AtomicBool::new(false),
+            serial: AtomicU64::new(1),
+            settled: Notify::new(),
+            under_way: Arc::default(),
+            connections: Arc::default(),
+            heavy: Semaphore::new(MAX_HEAVY),
+            buffered: Arc::default(),
+            client: Client::default(),
+            rehearsal: Rehearsal::default(),
+        })
+    }
+}
+
+impl State {
+    /// Tells the jobs of their changes; returns those whose records changed.
+    fn tell(&mut self, changes: Vec<Change>) -> Vec<String> {
+        let mut touched = Vec::new();
+        for change in changes {
+            let (job_id, message) = match change {
+                Change::Granted(job_id) => (job_id, SlotMessage::Granted),
+                Change::Queued(job_id, position) => (job_id, SlotMessage::Queued { position }),
+            };
+            let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            if message == SlotMessage::Granted && !job.record.holds_slot {
+                job.record.holds_slot = true;
+                touched.push(job_id);
+            }
+            job.say(message);
+        }
+        touched
+    }
+}
+
+impl Job {
+    fn new(record: JobRecord) -> Self {
+        Self {
+            record,
+            in_flight: Arc::new(Semaphore::new(if weaken::off("gateway.in_flight") { Semaphore::MAX_PERMITS } else { MAX_IN_FLIGHT })),
+            connections: Arc::new(Semaphore::new(if weaken::off("gateway.job_connections") { Semaphore::MAX_PERMITS } else { MAX_CONNECTIONS })),
+            cancel: CancellationToken::new(),
+            slot: None,
+            known: Known::default(),
+            turn: Arc::default(),
+            buffered: Arc::default(),
+        }
+    }
+
+    /// Whether its pass is in its time.
+    fn alive(&self) -> bool {
+        self.record.expires_unix > unix_now() || weaken::off("gateway.expiry")
+    }
+
+    /// Ends the job: nothing more is sent for it, and `init` is told why.
+    fn stop(&mut self, code: StopCode) {
+        if self.record.stopped.is_none() {
+            self.record.stopped = Some(code);
+            self.say_stopped(code);
+        }
+    }
+
+    fn say_stopped(&self, code: StopCode) {
+        self.say(match code {
+            StopCode::TokenBudget => SlotMessage::TokenBudget,
+            _ => SlotMessage::Stopped { code, message: code.message().to_owned() },
+        });
+    }
+
+    fn say(&self, message: SlotMessage) {
+        if let Some(slot) = &self.slot
+            && slot.sender.try_send(message).is_err()
+        {
+            // Nobody reads: better to end the connection, which `init` sees, than to leave a message out, which it does not.
+            slot.cancel.cancel();
+        }
+    }
+
+    fn say_answered(&self) {
+        self.say(SlotMessage::Answered { answers: self.record.answers, usage: self.record.usage });
+    }
+}
+
+fn unix_now() -> u64 {
+    u64::try_from(now_unix()).unwrap_or(0)
+}

@@ -1,0 +1,288 @@
+//! What a request may cost and what it did: ceilings, reservations, settlements.
+//!
+//! Before a request is sent, everything that it may cost is set aside and stands so in the job's record. When it has ended it is charged what the
+//! provider reported; where nothing was reported although the provider may have worked, it is charged what was set aside. A gateway that died in
+//! between finds the reservation in the record and charges it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Map, Value};
+
+use super::{JobSession, Registry, State, Terms, lock, unix_now};
+use crate::gateway::budget::{Decision, Input, Purse, decide};
+use crate::gateway::store::{Day, upstream_name};
+use crate::protocol::admin::Upstream;
+use crate::protocol::connection::{SlotMessage, StopCode};
+use crate::protocol::result::{ProviderError, Usage};
+use crate::weaken;
+
+/// Refusals of one job that each have a ledger line; after these, only every power of two has one.
+const REFUSALS_WRITTEN: u64 = 200;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Why a request may not be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// The pass is dead.
+    Pass,
+    /// The job holds no slot (yet).
+    Slot,
+    /// The job met a ceiling and ends.
+    Stopped(StopCode),
+    /// The ledger or the record cannot be written.
+    Ledger,
+}
+
+/// Tokens set aside for one request.
+#[derive(Debug, Default)]
+pub struct Reservation {
+    /// Input and output together.
+    pub tokens: u64,
+    /// The answer's limit, where a budget gives it one.
+    pub output: Option<u64>,
+    /// What is learned from the provider's count.
+    input: Option<Input>,
+    /// It counts against the day.
+    paid: bool,
+}
+
+/// How one request ended; becomes a ledger line.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// What was set aside for it.
+    pub reservation: Option<Reservation>,
+    /// Tokens that the provider reported.
+    pub usage: Option<Usage>,
+    /// Tokens to charge where it reported none.
+    pub estimate: u64,
+    /// The policy refused it.
+    pub refused: bool,
+    /// The failure at the provider.
+    pub error: Option<ProviderError>,
+    /// Further fields of the ledger line.
+    pub line: Map<String, Value>,
+}
+
+/// One of those that are counted over all jobs, until dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>, most: u32) -> Option<Self> {
+        let place = Self(count.clone());
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        (before < usize::try_from(most).unwrap_or(usize::MAX)).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Registry {
+    /// What a model request of this job goes by. Counts the request.
+    pub fn begin(&self, job_id: &str) -> Result<Terms, Denied> {
+        if self.ledger_broken.load(Ordering::Relaxed) && !self.mend_ledger() {
+            return Err(Denied::Ledger);
+        }
+        let mut state = lock(&self.state);
+        let holds = state.slots.holds(job_id) || weaken::off("gateway.slot_needed");
+        let job = state.jobs.get_mut(job_id).filter(|job| job.alive()).ok_or(Denied::Pass)?;
+        job.record.requests += 1;
+        if job.record.bounds.requests > 0 && job.record.requests > job.record.bounds.requests && !weaken::off("gateway.requests") {
+            job.stop(StopCode::Requests);
+        }
+        if let Some(code) = job.record.stopped {
+            return Err(Denied::Stopped(code));
+        }
+        if !holds {
+            return Err(Denied::Slot);
+        }
+        let upstream = job.record.upstream.clone();
+        let (allowed_models, cache_key) = (job.record.allowed_models.clone(), job.record.cache_key.clone());
+        let credential = upstream_name(&upstream).and_then(|name| state.credentials.get(&name).cloned());
+        Ok(Terms { upstream, credential, allowed_models, cache_key })
+    }
+
+    /// A place among the requests under way over all jobs, if one is free.
+    pub fn enter(&self) -> Option<Place> {
+        let most = lock(&self.state).ceilings.requests;
+        Place::take(&self.under_way, if weaken::off("gateway.under_way") { u32::MAX } else { most })
+    }
+
+    /// A place among the connections of all jobs, if one is free.
+    pub fn connect(&self) -> Option<Place> {
+        let most = lock(&self.state).ceilings.connections;
+        Place::take(&self.connections, if weaken::off("gateway.connections") { u32::MAX } else { most })
+    }
+
+    /// Sets aside what a request may cost, after those of the job that asked before it; waits while what is under way may leave enough. `rough` is
+    /// what it is taken for where nothing bounds it.
+    pub async fn reserve(&self, session: &JobSession, request: &Value, rough: u64) -> Result<Reservation, Denied> {
+        let _turn = session.turn.lock().await;
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            // From here on no settlement is missed.
+            settled.as_mut().enable();
+            if let Some(reservation) = self.try_reserve(&session.job_id, request, rough)? {
+                return Ok(reservation);
+            }
+            tokio::select! {
+                () = settled => {}
+                () = session.cancel.cancelled() => return Err(Denied::Pass),
+            }
+        }
+    }
+
+    fn try_reserve(&self, job_id: &str, request: &Value, rough: u64) -> Result<Option<Reservation>, Denied> {
+        let reservation = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let per_day = state.ceilings.tokens_per_day;
+            let job = state.jobs.get_mut(job_id).filter(|job| job.alive()).ok_or(Denied::Pass)?;
+            if let Some(code) = job.record.stopped {
+                return Err(Denied::Stopped(code));
+            }
+            // What the scripted model answers costs nothing.
+            let paid = matches!(job.record.upstream, Upstream::Http { .. });
+            let mut purses = Vec::new();
+            if job.record.token_budget > 0 {
+                let purse = Purse { limit: job.record.token_budget, charged: job.record.charged(), reserved: job.record.reserved };
+                purses.push((StopCode::TokenBudget, purse));
+            }
+            if paid {
+                state.day.turn_over();
+                if per_day > 0 && !weaken::off("gateway.day_tokens") {
+                    purses.push((StopCode::DayTokens, Purse { limit: per_day, charged: state.day.charged, reserved: state.day.reserved }));
+                }
+            }
+            let reservation = if purses.is_empty() {
+                Reservation { tokens: rough, output: None, input: None, paid }
+            } else {
+                let input = job.known.measure(request);
+                let asked = request.get("max_output_tokens").and_then(Value::as_u64).unwrap_or(u64::MAX);
+                let cap = Some(job.record.bounds.output_tokens).filter(|cap| *cap > 0).unwrap_or(u64::MAX);
+                let only: Vec<Purse> = purses.iter().map(|(_, purse)| *purse).collect();
+                match decide(&only, input.size, asked.min(cap)) {
+                    Decision::Go { reserve, output } => Reservation { tokens: reserve, output: Some(output), input: Some(input), paid },
+                    Decision::Wait => return Ok(None),
+                    Decision::Over(index) => {
+                        let code = purses.get(index).map_or(StopCode::TokenBudget, |(code, _)| *code);
+                        job.stop(code);
+                        return Err(Denied::Stopped(code));
+                    }
+                }
+            };
+            job.record.reserved = job.record.reserved.saturating_add(reservation.tokens);
+            if paid {
+                state.day.reserved = state.day.reserved.saturating_add(reservation.tokens);
+            }
+            reservation
+        };
+        // Where a budget counts, the reservation outlives this process: what was sent is charged, whatever happens to us.
+        let written = if reservation.output.is_none() || weaken::off("budget.record") {
+            Ok(())
+        } else {
+            self.persist(job_id, false).and_then(|()| self.persist_day())
+        };
+        if let Err(e) = written {
+            tracing::error!(error = %e.chain(), "a reservation could not be written, so its request is not sent");
+            lock(&self.state).give_back(job_id, &reservation);
+            return Err(Denied::Ledger);
+        }
+        Ok(Some(reservation))
+    }
+
+    /// The provider has begun to answer.
+    pub fn answered(&self, job_id: &str) {
+        let mut state = lock(&self.state);
+        if let Some(job) = state.jobs.get_mut(job_id) {
+            job.record.answers += 1;
+            job.say_answered();
+        }
+    }
+
+    /// A request has ended: counts, record, message, ledger line.
+    pub fn settle(&self, job_id: &str, mut settlement: Settlement) {
+        let reservation = settlement.reservation.take().unwrap_or_default();
+        let charge = settlement.usage.map_or(settlement.estimate, |usage| usage.total());
+        let write_line = {
+            let mut state = lock(&self.state);
+            state.give_back(job_id, &reservation);
+            if reservation.paid {
+                state.day.turn_over();
+                state.day.charged = state.day.charged.saturating_add(charge);
+            }
+            match state.jobs.get_mut(job_id) {
+                Some(job) => {
+                    if let Some(usage) = settlement.usage {
+                        job.record.usage.add(&usage);
+                        if let Some(input) = &reservation.input {
+                            job.known.learn(input, usage.input_tokens);
+                        }
+                        job.say_answered();
+                    } else {
+                        job.record.estimated_tokens = job.record.estimated_tokens.saturating_add(settlement.estimate);
+                    }
+                    if let Some(error) = settlement.error.take() {
+                        job.say(SlotMessage::Failed { error: error.clone() });
+                        settlement.line.insert("error".to_owned(), error.kind.clone().into());
+                        job.record.last_error = Some(error);
+                    }
+                    if settlement.refused {
+                        job.record.refused += 1;
+                        let most = job.record.bounds.denials;
+                        if most > 0 && job.record.refused > most && !weaken::off("gateway.denials") {
+                            job.stop(StopCode::Denials);
+                        }
+                    }
+                    !settlement.refused || job.record.refused <= REFUSALS_WRITTEN || job.record.refused.is_power_of_two()
+                }
+                None => true,
+            }
+        };
+        self.persist_all(&[job_id.to_owned()]);
+        if reservation.paid
+            && let Err(e) = self.persist_day()
+        {
+            tracing::error!(error = %e.chain(), "the day's tokens could not be written");
+        }
+        self.settled.notify_waiters();
+        if write_line {
+            let mut line = Map::with_capacity(settlement.line.len() + 1);
+            line.insert("job".to_owned(), job_id.into());
+            line.extend(settlement.line);
+            self.note("request", line);
+        }
+    }
+
+    /// Requests under way, tokens charged or set aside today, and the ceilings in force.
+    pub fn load(&self) -> (usize, u64, crate::protocol::admin::Ceilings) {
+        let mut state = lock(&self.state);
+        state.day.turn_over();
+        (self.under_way.load(Ordering::Relaxed), state.day.charged.saturating_add(state.day.reserved), state.ceilings)
+    }
+}
+
+impl State {
+    fn give_back(&mut self, job_id: &str, reservation: &Reservation) {
+        if let Some(job) = self.jobs.get_mut(job_id) {
+            job.record.reserved = job.record.reserved.saturating_sub(reservation.tokens);
+        }
+        if reservation.paid {
+            self.day.reserved = self.day.reserved.saturating_sub(reservation.tokens);
+        }
+    }
+}
+
+impl Day {
+    /// Begins a new day when one has begun. What is under way stays set aside and is charged to the day on which it ends.
+    fn turn_over(&mut self) {
+        let number = unix_now() / SECONDS_PER_DAY;
+        if self.number != number {
+            *self = Self { number, charged: 0, reserved: self.reserved };
+        }
+    }
+}
