@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN := $(TARGET_DIR)/$(TRIPLE)/release/anchorhold
-SCRIPTS := .ci/run $(wildcard images/*.sh)
+SCRIPTS := .ci/run fuzz/run $(wildcard images/*.sh)
 
 .PHONY: help
 help: ## this list
@@ -72,6 +72,12 @@ attacks-mutate: weakened ## takes away each protection in turn: at least one att
 .PHONY: attacks-document
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks
+
+# The smoke run of the same targets is part of `make test`.
+.PHONY: fuzz
+fuzz: ## the fuzz targets, guided by coverage: MINUTES=10 in all, TARGET=name for one, KEEP=1 keeps what was learnt
+	@images/tools.sh cc:build-essential git:git
+	@MINUTES="$(MINUTES)" TARGET="$(TARGET)" KEEP="$(KEEP)" fuzz/run
 
 .PHONY: bench
 bench: image ## the figures of speed and size, each beside its limit

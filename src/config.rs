@@ -43,11 +43,24 @@ pub struct EngineSettings {
     pub max_running_jobs: u32,
     /// Names whose jobs these are: two instances on one engine do not touch each other's jobs. `[a-z0-9-]{1,32}`.
     pub instance: String,
+    /// What a job may do without on an engine that cannot enforce it; see [`ACCEPTABLE`].
+    pub accept: Vec<String>,
+}
+
+/// What `[engine] accept` may name: without it such an engine is refused, with it the job's `isolation` says what is missing. `warnings`: what the
+/// engine says about a new container and we do not know.
+pub const ACCEPTABLE: [&str; 4] = ["seccomp", "memory", "pids", "warnings"];
+
+impl EngineSettings {
+    /// Whether a job may do without this.
+    pub fn accepts(&self, what: &str) -> bool {
+        self.accept.iter().any(|accepted| accepted == what)
+    }
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { host: String::new(), runtime: String::new(), max_running_jobs: 4, instance: "default".to_owned() }
+        Self { host: String::new(), runtime: String::new(), max_running_jobs: 4, instance: "default".to_owned(), accept: Vec::new() }
     }
 }
 
@@ -137,6 +150,8 @@ pub struct LimitSettings {
     pub pids: i64,
     /// Disk of the cell's volumes.
     pub disk: ByteSize,
+    /// Files, directories and links that a job may add to its volumes.
+    pub inodes: u64,
     /// Tokens, input and output together; 0: no cap.
     pub tokens: u64,
     /// Tokens of one model answer, where there is a cap on tokens; 0: what is left of it.
@@ -156,6 +171,7 @@ impl Default for LimitSettings {
             cpus: 2.0,
             pids: 512,
             disk: ByteSize(8 << 30),
+            inodes: 1_000_000,
             tokens: 0,
             output_tokens: 32_768,
             requests: 10_000,
@@ -365,6 +381,9 @@ impl Settings {
         if !self.engine.runtime.is_empty() && !name_ok(&self.engine.runtime, "._-") {
             return fail("engine.runtime", "is not a runtime's name");
         }
+        if self.engine.accept.iter().any(|name| !ACCEPTABLE.contains(&name.as_str())) {
+            return fail("engine.accept", &format!("may name {}", ACCEPTABLE.join(", ")));
+        }
         if !name_ok(&self.image.name, "._-/:@") {
             return fail("image.name", "is not an image's name");
         }
@@ -391,6 +410,12 @@ impl Settings {
         }
         if self.limits.pids < 32 {
             return fail("limits.pids", "must be at least 32");
+        }
+        if self.limits.disk.0 < 16 << 20 {
+            return fail("limits.disk", "must be at least 16MiB");
+        }
+        if self.limits.inodes < 1_000 {
+            return fail("limits.inodes", "must be at least 1000: Codex and its repository take some");
         }
         self.model.upstream()?;
         Ok(())

@@ -44,6 +44,8 @@ pub enum Code {
     ImageMissing,
     /// The runtime image was built by another version than this binary.
     ImageMismatch,
+    /// The engine made a container otherwise than asked, or cannot enforce what a job must not do without.
+    IsolationMismatch,
     /// The gateway cannot be started or does not answer.
     GatewayUnavailable,
     /// No API key is set, or the provider refused it.
@@ -86,6 +88,8 @@ pub enum Code {
     Unsupported,
     /// A program that a set-up step needs is missing or failed.
     SetupFailed,
+    /// The gateway's ledger is not what was written.
+    LedgerBroken,
     /// Interrupted by a signal.
     Interrupted,
     /// A defect of ours.
@@ -113,6 +117,7 @@ impl Code {
             Self::EngineError => "engine_error",
             Self::ImageMissing => "image_missing",
             Self::ImageMismatch => "image_mismatch",
+            Self::IsolationMismatch => "isolation_mismatch",
             Self::GatewayUnavailable => "gateway_unavailable",
             Self::CodexAuthRequired => "codex_auth_required",
             Self::CodexRateLimited => "codex_rate_limited",
@@ -134,6 +139,7 @@ impl Code {
             Self::ResourceNotFound => "resource_not_found",
             Self::Unsupported => "unsupported",
             Self::SetupFailed => "setup_failed",
+            Self::LedgerBroken => "ledger_broken",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal_error",
         }
@@ -157,9 +163,13 @@ impl Code {
             | Self::InvalidConfig
             | Self::IdempotencyConflict
             | Self::Unsupported => 2,
-            Self::EngineUnavailable | Self::EngineError | Self::ImageMissing | Self::ImageMismatch | Self::GatewayUnavailable | Self::SetupFailed => {
-                3
-            }
+            Self::EngineUnavailable
+            | Self::EngineError
+            | Self::ImageMissing
+            | Self::ImageMismatch
+            | Self::IsolationMismatch
+            | Self::GatewayUnavailable
+            | Self::SetupFailed => 3,
             Self::CodexAuthRequired | Self::CodexRateLimited | Self::ProviderUnreachable => 4,
             Self::NonzeroExit | Self::JobFailed | Self::GatewayLimit | Self::OutOfMemory | Self::OutOfDisk => 5,
             Self::TokenBudget => 6,
@@ -168,6 +178,7 @@ impl Code {
             Self::JobNotFound | Self::JobLost | Self::IdempotencyResultUnavailable | Self::ResourceNotFound => 9,
             Self::JobRunning => 10,
             Self::ApplyConflict => 11,
+            Self::LedgerBroken => 12,
             Self::Interrupted => 130,
             Self::Internal => 1,
         }

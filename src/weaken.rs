@@ -6,16 +6,23 @@
 //!
 //! `ANCHORHOLD_WEAKEN` holds names, separated by commas. A point is named `<part>.<rule>` where the code says `weaken::off("<part>.<rule>")`; the
 //! attack suite finds the points by reading the sources, and each must turn a case red. `ANCHORHOLD_WEAKEN_JOB` and `ANCHORHOLD_WEAKEN_GATEWAY` hold
-//! a JSON merge patch (RFC 7396) for the body of the create call of a job's or a gateway's container. All three are handed on into containers.
+//! a JSON merge patch (RFC 7396; with `{"2":…}` also for one element of a list) for the body of the create call of a job's or a gateway's container. All three are handed on into containers.
 
 #[cfg(feature = "weaken")]
-pub use enabled::{container, off};
+pub use enabled::{container, environment, off};
 
 /// Whether the protection of this name is taken away; never in a product build.
 #[cfg(not(feature = "weaken"))]
 #[inline]
 pub const fn off(_point: &str) -> bool {
     false
+}
+
+/// Variables for a child that starts with an empty environment; none in a product build.
+#[cfg(not(feature = "weaken"))]
+#[inline]
+pub const fn environment() -> Option<(&'static str, String)> {
+    None
 }
 
 /// The body of a create call as it is sent: unchanged in a product build.
@@ -44,6 +51,11 @@ mod enabled {
         off.iter().any(|name| name == point)
     }
 
+    /// What a child that starts with an empty environment needs to know of this.
+    pub fn environment() -> Option<(&'static str, String)> {
+        Some((POINTS, std::env::var(POINTS).ok()?))
+    }
+
     /// The body of a create call with the merge patch for its kind, and with the names of what is off in its environment.
     pub fn container<T: Serialize + DeserializeOwned>(body: T) -> Result<T> {
         let failed = |e: serde_json::Error| Error::internal("weaken a container's specification").with_source(e);
@@ -58,12 +70,25 @@ mod enabled {
         serde_json::from_value(value).map_err(failed)
     }
 
-    /// RFC 7396.
+    /// RFC 7396; and where a list stands, an object whose names are numbers changes these elements of it.
     fn merge(target: &mut Value, patch: Value) {
         let Value::Object(patch) = patch else {
             *target = patch;
             return;
         };
+        if let Value::Array(list) = target
+            && patch.keys().all(|key| key.parse::<usize>().is_ok())
+        {
+            // From the end, so that what is removed moves nothing that is still to be changed.
+            for (key, value) in patch.into_iter().rev() {
+                match (key.parse::<usize>().unwrap_or(usize::MAX), value) {
+                    (at, Value::Null) if at < list.len() => drop(list.remove(at)),
+                    (at, value) if at < list.len() => merge(&mut list[at], value),
+                    (_, value) => list.push(value),
+                }
+            }
+            return;
+        }
         if !target.is_object() {
             *target = Value::Object(serde_json::Map::new());
         }

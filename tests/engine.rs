@@ -47,6 +47,8 @@ impl Bench {
             cpus: Some(0.5),
             pids: Some(64),
             ulimits: vec![("nofile".to_owned(), 1024)],
+            sysctls: Vec::new(),
+            oom_score: 500,
             restart_unless_stopped: false,
             log_max_bytes: 1 << 20,
             stop_timeout_seconds: 3,
@@ -134,7 +136,8 @@ async fn everything_that_was_not_asked_for_is_taken_away() {
         let mut spec = b.spec("a", "true");
         spec.cap_add = vec!["KILL".to_owned()];
         spec.tmpfs = vec![TmpfsMount { target: "/tmp".to_owned(), options: "rw,exec,nosuid,nodev,size=1m,mode=1777".to_owned() }];
-        spec.volumes = vec![VolumeMount { volume: b.name("v"), target: "/job".to_owned(), read_only: true, copy_owner: false, labels: b.labels() }];
+        spec.volumes =
+            vec![VolumeMount { volume: b.name("v"), target: "/job".to_owned(), read_only: true, copy_owner: false, labels: b.labels(), quota: None }];
         let seen = raw_inspect(&b.create(&spec).await).await;
         let host = seen.host_config.unwrap();
         let config = seen.config.unwrap();
@@ -213,6 +216,7 @@ async fn a_volume_takes_owner_and_mode_of_the_image_only_where_asked() {
             read_only: false,
             copy_owner,
             labels: b.labels(),
+            quota: None,
         };
         for (part, copy_owner, want) in [("copied", true, "0:8 2775\n"), ("empty", false, "0:0 755\n")] {
             let mut spec = b.spec(part, "stat -c '%u:%g %a' /var/mail");
@@ -300,7 +304,14 @@ async fn bytes_go_in_and_come_back() {
     bench("archive", |b| async move {
         let mut spec = b.spec("a", "cat /job/in/a.bin /job/in/a.bin > /job/twice; stat -c '%u:%g %a' /job/in /job/in/a.bin");
         spec.user = "0:0".to_owned();
-        spec.volumes = vec![VolumeMount { volume: b.name("v"), target: "/job".to_owned(), read_only: false, copy_owner: false, labels: b.labels() }];
+        spec.volumes = vec![VolumeMount {
+            volume: b.name("v"),
+            target: "/job".to_owned(),
+            read_only: false,
+            copy_owner: false,
+            labels: b.labels(),
+            quota: None,
+        }];
         let c = b.create(&spec).await;
         let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
         b.engine.upload(&c, "/job", tar_of(&[("in/a.bin", &content, 0o600)])).await.unwrap();
@@ -399,7 +410,14 @@ async fn one_of_many_renames_wins() {
 async fn what_is_gone_is_gone_once() {
     bench("remove", |b| async move {
         let mut spec = b.spec("a", "sleep 60");
-        spec.volumes = vec![VolumeMount { volume: b.name("v"), target: "/job".to_owned(), read_only: false, copy_owner: false, labels: b.labels() }];
+        spec.volumes = vec![VolumeMount {
+            volume: b.name("v"),
+            target: "/job".to_owned(),
+            read_only: false,
+            copy_owner: false,
+            labels: b.labels(),
+            quota: None,
+        }];
         let c = b.create(&spec).await;
         let conflict = b.engine.create_container(&spec).await.unwrap_err();
         assert_eq!((conflict.code, conflict.details.get("conflict")), (Code::EngineError, Some(&true.into())));
@@ -429,7 +447,14 @@ async fn an_image_that_is_not_there_has_its_own_code_and_leaves_nothing() {
     bench("noimage", |b| async move {
         let mut spec = b.spec("a", "true");
         spec.image = "anchorhold/engine-test-no-such-image:1".to_owned();
-        spec.volumes = vec![VolumeMount { volume: b.name("v"), target: "/job".to_owned(), read_only: false, copy_owner: false, labels: b.labels() }];
+        spec.volumes = vec![VolumeMount {
+            volume: b.name("v"),
+            target: "/job".to_owned(),
+            read_only: false,
+            copy_owner: false,
+            labels: b.labels(),
+            quota: None,
+        }];
         let error = b.engine.create_container(&spec).await.unwrap_err();
         assert_eq!(error.code, Code::ImageMissing);
         assert!(error.hint.as_deref().is_some_and(|h| h.contains("anchorhold image build")));

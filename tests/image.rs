@@ -39,7 +39,7 @@ impl Cell<'_> {
 
     fn volume(&self, target: &str, read_only: bool, copy_owner: bool) -> VolumeMount {
         let part = target.trim_start_matches('/').replace('/', "-");
-        VolumeMount { volume: self.name(&part), target: target.to_owned(), read_only, copy_owner, labels: self.labels() }
+        VolumeMount { volume: self.name(&part), target: target.to_owned(), read_only, copy_owner, labels: self.labels(), quota: None }
     }
 
     /// Runs a script; exit code, and standard output and error together.
@@ -60,6 +60,8 @@ impl Cell<'_> {
             cpus: None,
             pids: Some(64),
             ulimits: Vec::new(),
+            sysctls: Vec::new(),
+            oom_score: 500,
             restart_unless_stopped: false,
             log_max_bytes: 1 << 20,
             stop_timeout_seconds: 1,

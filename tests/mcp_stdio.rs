@@ -243,7 +243,7 @@ async fn a_synchronous_call_tells_what_codex_does() {
     assert_eq!((&content["ok"], &content["files_count"]), (&json!(true), &json!(2)), "{content:#}");
     let heard = session.heard.0.lock().unwrap().clone();
     assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "the numbers increase: {heard:?}");
-    assert!(heard.iter().any(|(_, message)| message.starts_with("running: ")), "{heard:?}");
+    assert!(heard.iter().any(|(_, message)| message.starts_with("running; the agent's words: ")), "{heard:?}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(session.heard.0.lock().unwrap().len(), heard.len(), "none after the end");
     session.close().await;

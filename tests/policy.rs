@@ -180,3 +180,37 @@ fn modules_keep_to_the_map() {
     assert!(seen > 10, "the search finds nothing");
     assert!(faults.is_empty(), "{faults:#?}");
 }
+
+/// Programs start in few places: `git` only through the builder that gives it no environment and no configuration, the engine's client never.
+#[test]
+fn git_has_one_builder_and_docker_is_never_run() {
+    /// What starts a program, and the only places beneath `src/` that may.
+    const ONLY: [(&str, &[&str]); 4] = [
+        // The builder; its version; the user's own list of trusted repositories, which no git directory is part of.
+        (r#"command("git""#, &["process.rs", "job/readiness.rs", "workspace/repo.rs"]),
+        (r#"command("docker""#, &[]),
+        (r#"Command::new("docker""#, &[]),
+        (r#"Command::new("git""#, &[]),
+    ];
+    let src = root().join("src");
+    let mut all = Vec::new();
+    sources(&src, &mut all);
+    let (mut faults, mut seen) = (Vec::new(), 0);
+    for path in &all {
+        let place = path.strip_prefix(&src).unwrap().to_str().unwrap();
+        // Tests play the user, whose git is any git.
+        if place.contains("/tests/") || place.ends_with("tests.rs") {
+            continue;
+        }
+        for (number, line) in code(path).iter().enumerate() {
+            for (start, places) in ONLY.iter().filter(|(start, _)| line.contains(start)) {
+                seen += 1;
+                if !places.contains(&place) {
+                    faults.push(format!("src/{place}:{}: {start} belongs to {places:?}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(seen >= 3, "the search finds nothing");
+    assert!(faults.is_empty(), "{faults:#?}");
+}

@@ -45,8 +45,11 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let applies = workspace::applies(&root, &result.changes)?;
     if !applies.ok {
         let conflicts = serde_json::to_value(&applies.conflicts).unwrap_or_default();
-        let shown: Vec<String> = applies.conflicts.iter().map(|c| format!("{} ({})", c.path.path, c.why)).collect();
-        return Err(Error::new(Code::ApplyConflict, format!("the changes do not apply as the tree is now: {}", shown.join(", ")))
+        // The names are a job's words: they stand beside the error, not in it.
+        if !out.json() {
+            out.note_block(&applies.conflicts.iter().map(|c| format!("  {}: {}\n", c.path.path, c.why.replace('_', " "))).collect::<String>());
+        }
+        return Err(Error::new(Code::ApplyConflict, format!("the changes do not apply as the tree is now, in {} places", applies.conflicts.len()))
             .with_hint(format!("nothing was changed; merge by hand: `anchorhold diff {id} | git apply --3way`"))
             .with_detail("job_id", id.as_str())
             .with_detail("conflicts", conflicts));

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, completions, consume, delegate, demo, diff, image, jobs, logs, result};
+use super::{apply, audit, completions, consume, delegate, demo, diff, image, jobs, logs, result};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -98,6 +98,8 @@ pub(super) enum Command {
     Consume(consume::Args),
     /// Say what a job's cell really was: image, limits, specification, gateway, and digests of what went in and out
     Attest(JobArg),
+    /// Check the gateway's ledger, or print what it says of a job
+    Audit(audit::Args),
     /// Remove what has expired or belongs to no job
     Gc,
     /// Build the runtime image

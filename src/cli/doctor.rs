@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::output::{Output, Paint};
 use crate::config::Settings;
 use crate::display;
-use crate::engine::EngineFacts;
 use crate::error::{Code, Error, Result};
 use crate::job::Jobs;
 use crate::job::readiness::Readiness;
@@ -52,9 +51,7 @@ pub(super) async fn run(out: &Output, settings: Result<Settings>) -> Result<u8> 
         mend: check.hint.clone(),
         code: code(check.name, &found),
     }));
-    if let Some(facts) = &found.engine {
-        lines.extend(weaknesses(facts));
-    }
+    let notes: Vec<Line> = weaknesses(&found).collect();
     let missing = lines.iter().find(|line| line.state == State::Missing);
     let failure = missing.map(|line| {
         let e = Error::new(line.code, format!("{}: {}", line.name, line.detail));
@@ -70,6 +67,7 @@ pub(super) async fn run(out: &Output, settings: Result<Settings>) -> Result<u8> 
                 "ready": failure.is_none(),
                 "checks": lines.iter().map(value).collect::<Vec<_>>(),
                 "version": env!("CARGO_PKG_VERSION"),
+                "weaknesses": found.weaknesses,
                 "engine": found.engine,
                 "image": found.image,
                 "gateway": found.gateway,
@@ -78,6 +76,7 @@ pub(super) async fn run(out: &Output, settings: Result<Settings>) -> Result<u8> 
         );
     } else {
         out.text(&lines.iter().map(|line| text(line, out.paint())).collect::<String>());
+        out.text(&notes.iter().map(|line| text(line, out.paint())).collect::<String>());
         out.text(match missing {
             None => "ready: try `anchorhold demo`, or `anchorhold delegate TASK` in a repository",
             Some(line) if line.code == Code::CodexAuthRequired => "not ready for a real model; `anchorhold demo` works without a key",
@@ -100,6 +99,7 @@ fn settings_line(settings: &Result<Settings>) -> Line {
 
 fn code(check: &str, found: &Readiness) -> Code {
     match check {
+        "engine" if found.engine.is_some() => Code::IsolationMismatch,
         "engine" => Code::EngineUnavailable,
         "image" if found.image.is_some() => Code::ImageMismatch,
         "image" => Code::ImageMissing,
@@ -111,27 +111,15 @@ fn code(check: &str, found: &Readiness) -> Code {
     }
 }
 
-/// What this engine cannot enforce: jobs run, and say so in their isolation block.
-fn weaknesses(facts: &EngineFacts) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let mut note = |weak: bool, detail: &str, mend: &str| {
-        if weak {
-            let mend = Some(mend.to_owned()).filter(|mend| !mend.is_empty());
-            lines.push(Line { name: "limits", state: State::Note, detail: detail.to_owned(), mend, code: Code::EngineError });
-        }
-    };
-    let cgroups = "enable the controller in the kernel's command line of the engine's host";
-    note(!facts.memory_limit, "this engine cannot limit memory", cgroups);
-    note(
-        facts.memory_limit && !facts.swap_limit,
-        "this engine cannot limit swap, so a job may use more than its memory",
-        "turn swap off, or enable swap accounting",
-    );
-    note(!facts.pids_limit, "this engine cannot limit processes", cgroups);
-    let unconfined = facts.security_options.iter().any(|option| option.contains("seccomp") && option.contains("unconfined"));
-    let seccomp = !unconfined && facts.security_options.iter().any(|option| option.contains("seccomp"));
-    note(!seccomp, "this engine runs containers without a seccomp profile", "start the engine with its default profile");
-    lines
+/// What is weak about the engine; jobs run all the same, and their isolation block says what it cannot enforce.
+fn weaknesses(found: &Readiness) -> impl Iterator<Item = Line> {
+    found.weaknesses.iter().map(|weakness| Line {
+        name: weakness.id,
+        state: State::Note,
+        detail: format!("{}: {}", weakness.severity.as_str(), weakness.detail),
+        mend: Some(weakness.mend.clone()),
+        code: Code::EngineError,
+    })
 }
 
 fn value(line: &Line) -> Value {
@@ -145,9 +133,9 @@ fn text(line: &Line, paint: Paint) -> String {
         State::Note => paint.yellow(&word),
         State::Missing => paint.red(&word),
     };
-    let mut text = format!("{word}  {:<10}  {}\n", line.name, display::line(line.detail.as_bytes()));
+    let mut text = format!("{word}  {:<19}  {}\n", line.name, display::line(line.detail.as_bytes()));
     if let Some(mend) = &line.mend {
-        text.push_str(&format!("{:21}{}\n", "", paint.bold(&format!("→ {}", display::line(mend.as_bytes())))));
+        text.push_str(&format!("{:30}{}\n", "", paint.bold(&format!("→ {}", display::line(mend.as_bytes())))));
     }
     text
 }

@@ -74,12 +74,11 @@ fn value(record: &Progress) -> Value {
 
 fn events(out: &Output, events: &[u8]) -> Result<u8> {
     if out.json() {
-        let lines = events.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        let parsed: Vec<Value> =
-            lines.map(|line| serde_json::from_slice(line).unwrap_or_else(|_| json!({ "unreadable": crate::display::line(line) }))).collect();
+        let shown = crate::display::json_lines(events);
+        let parsed: Vec<Value> = shown.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         out.document(json!({ "untrusted_events": parsed }));
     } else if out.is_terminal() {
-        out.text(&crate::display::text(events));
+        out.text(&crate::display::page(events));
     } else {
         out.bytes(events);
     }

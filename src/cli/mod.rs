@@ -7,6 +7,7 @@
 mod apply;
 mod args;
 mod attest;
+mod audit;
 mod cancel;
 mod completions;
 mod consume;
@@ -112,6 +113,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Consume(args) => consume::run(out, jobs, &args).await,
         Command::Attest(args) => attest::run(out, jobs, &args).await,
         Command::Gc => gc::run(out, jobs).await,
+        Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
         Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),
     }

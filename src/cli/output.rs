@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 use super::args::ColorChoice;
+use crate::display;
 use crate::error::Error;
 
 /// The two streams, and in which form each is wanted.
@@ -121,12 +122,12 @@ impl Output {
         if let Value::Object(fields) = fields {
             document.extend(fields);
         }
-        self.bytes(format!("{}\n", safe(&format!("{:#}", Value::Object(document)))).as_bytes());
+        self.bytes(format!("{}\n", display::json(&format!("{:#}", Value::Object(document)))).as_bytes());
     }
 
     /// One line of a JSON stream.
     pub(super) fn json_line(&self, value: &Value) -> bool {
-        self.bytes(format!("{}\n", safe(&value.to_string())).as_bytes())
+        self.bytes(format!("{}\n", display::json(&value.to_string())).as_bytes())
     }
 
     /// A remark on standard error; nothing with `--quiet`.
@@ -163,26 +164,10 @@ fn write_error(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}{end}").as_bytes());
 }
 
-/// The same JSON with every character that could steer or deceive a terminal as an escape: nothing is lost by it, since such
-/// characters can only stand inside strings.
-pub(super) fn safe(json: &str) -> String {
-    let mut safe = String::with_capacity(json.len());
-    for c in json.chars() {
-        if crate::display::is_deceptive(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
-}
-
 /// An error for people: `error[code]: message`, its causes and what to do.
 pub(super) fn error_text(e: &Error, paint: Paint) -> String {
     // Messages are ours, but causes may quote an engine or a file: nothing of it may steer the terminal.
-    let shown = |text: &str| crate::display::line(text.trim().as_bytes());
+    let shown = |text: &str| display::line(text.trim().as_bytes());
     let mut text = format!("{}: {}\n", paint.red(&format!("error[{}]", e.code)), shown(&e.message));
     for cause in causes(e) {
         text.push_str(&format!("  cause: {}\n", shown(&cause)));
@@ -195,7 +180,7 @@ pub(super) fn error_text(e: &Error, paint: Paint) -> String {
 
 /// The `error` object of a JSON document.
 pub(super) fn error_value(e: &Error) -> Value {
-    let shown = |text: &str| crate::display::text(text.as_bytes());
+    let shown = |text: &str| display::text(text.as_bytes());
     json!({
         "code": e.code.as_str(),
         "message": shown(&e.message),

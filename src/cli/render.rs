@@ -11,13 +11,15 @@ use super::output::{Output, Paint};
 use super::progress;
 use crate::display;
 use crate::error::{Code, Error};
-use crate::job::{JobId, JobResult, JobState, JobStatus};
+use crate::job::{JobId, JobResult, JobState, JobStatus, NotCarried};
 use crate::protocol::progress::Progress;
 use crate::protocol::result::Usage;
-use crate::workspace::{Applies, ChangeStatus, FileChange, Risk, RiskItem, SnapshotSummary};
+use crate::workspace::{Applies, ChangeStatus, FileChange, Risk, SnapshotSummary};
 
 /// Characters of the last message that people are shown at once.
 const SUMMARY: usize = 6_000;
+/// Entries of one list that people are shown at once; `--json` has them all.
+const LISTED: usize = 200;
 /// Ignored paths that people are shown at once.
 const IGNORED: usize = 10;
 
@@ -54,7 +56,7 @@ pub(super) fn show_patch(out: &Output, bytes: &[u8]) {
 
 /// An error where neither changes nor their absence are proven.
 pub(super) fn nothing_known(result: &JobResult) -> Option<Error> {
-    if result.patch.is_some() || result.no_changes {
+    if result.patch.is_some() || result.no_changes || result.only_refused() {
         return None;
     }
     Some(result.failure().unwrap_or_else(|| Error::new(Code::JobLost, "nothing can be said about the job's changes")))
@@ -66,14 +68,18 @@ pub(super) fn result_value(result: &JobResult) -> Value {
         "job_id": result.status.job_id,
         "job": result.status,
         "summary": display::text(&result.last_message),
+        "untrusted_fields": ["summary", "files", "risk", "applies", "snapshot", "refused", "altered", "ignored", "untrusted_detail", "patch"],
         "no_changes": result.no_changes,
         "patch_bytes": result.patch.as_ref().map(Vec::len),
         "files": result.files,
         "risk": result.risk,
         "applies": result.applies,
         "snapshot": result.snapshot,
+        "untrusted_detail": result.untrusted_detail,
         "refused": result.refused,
         "refused_count": result.refused_count,
+        "altered": result.altered,
+        "altered_count": result.altered_count,
         "ignored": result.ignored,
         "ignored_count": result.ignored_count,
         "ignore_rules_stopped": result.ignore_rules_stopped,
@@ -103,6 +109,9 @@ pub(super) fn add_patch(fields: &mut Value, patch: &[u8]) {
 pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> String {
     let job = &result.status;
     let mut text = format!("{}  {}\n", state(job.state, paint), display::line(job.detail.as_bytes()));
+    if let Some(said) = &result.untrusted_detail {
+        text.push_str(&format!("the cell says (its own words): {}\n", clip(said.as_bytes(), 500)));
+    }
     text.push_str(&format!("job {}, {}", job.job_id, duration(Duration::from_millis(job.elapsed_ms))));
     if let Some(sealed) = &result.sealed {
         text.push_str(&format!(" (Codex {})", duration(Duration::from_millis(sealed.timings.run_ms))));
@@ -112,13 +121,15 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
         text.push_str(&format!("{} {}\n", paint.yellow("the provider:"), display::line(e.message.as_bytes())));
     }
     if !result.last_message.is_empty() {
-        let said = display::bounded(result.last_message.trim_ascii(), SUMMARY);
+        let said = display::page(display::bounded(result.last_message.trim_ascii(), SUMMARY).as_bytes());
         text.push_str(&format!("\n{}\n", paint.bold("Codex says")));
         text.extend(said.lines().map(|line| format!("  {line}\n")));
     }
     text.push('\n');
     if result.no_changes {
         text.push_str("no changes\n");
+    } else if result.only_refused() {
+        text.push_str("nothing changed that a patch can carry\n");
     } else if result.patch.is_none() {
         text.push_str("what was changed cannot be told\n");
     } else {
@@ -141,11 +152,8 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
 /// What the patch does not hold, so that nobody takes it for more than it is.
 fn caveats(result: &JobResult, paint: Paint) -> String {
     let mut lines = Vec::new();
-    if result.refused_count > 0 {
-        let why: std::collections::BTreeSet<&str> = result.refused.iter().map(|refused| refused.why.as_str()).collect();
-        let why = display::line(why.into_iter().collect::<Vec<_>>().join(", ").as_bytes());
-        lines.push(format!("{} of the changed paths are not in the patch ({why})", result.refused_count));
-    }
+    lines.extend(not_carried("not in the patch", &result.refused, result.refused_count));
+    lines.extend(not_carried("not as it was in the cell", &result.altered, result.altered_count));
     if result.ignored_count > 0 {
         lines.push(ignored(result));
     }
@@ -166,6 +174,19 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
     let mut text = format!("{}\n", paint.yellow("Mind"));
     text.extend(lines.iter().map(|line| format!("  {line}\n")));
     text
+}
+
+/// One line a path that a patch does not carry, or not wholly.
+fn not_carried(what: &str, paths: &[NotCarried], count: u64) -> Vec<String> {
+    let shown = paths.iter().take(IGNORED);
+    let words = |word: &str| word.replace('_', " ");
+    let mut lines: Vec<String> =
+        shown.map(|left| format!("{what}: {} ({}, {})", clip(left.path.path.as_bytes(), 300), words(left.kind), words(left.why))).collect();
+    let more = count.saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("{what}: {more} more"));
+    }
+    lines
 }
 
 /// New paths that the repository itself does not want to keep.
@@ -223,12 +244,12 @@ pub(super) fn files(files: &[FileChange], paint: Paint) -> String {
             (Some(added), Some(deleted)) => format!("+{added} -{deleted}"),
             _ => String::new(),
         };
-        let old = file.old_path.as_ref().map(|old| format!("{} → ", old.path)).unwrap_or_default();
+        let old = file.old_path.as_ref().map(|old| format!("{} → ", name(&old.path))).unwrap_or_default();
         let modes = match (&file.old_mode, &file.new_mode) {
             (Some(old), Some(new)) if old != new => format!("  ({} → {})", display::line(old.as_bytes()), display::line(new.as_bytes())),
             _ => String::new(),
         };
-        text.push_str(&format!("  {word}  {count:>12}  {old}{}{modes}\n", file.path.path));
+        text.push_str(&format!("  {word}  {count:>12}  {old}{}{modes}\n", name(&file.path.path)));
     }
     let counted = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     text.push_str(&format!(
@@ -240,25 +261,24 @@ pub(super) fn files(files: &[FileChange], paint: Paint) -> String {
     text
 }
 
+/// A path in a line with other things; in quotes where it could be taken for one of them.
+fn name(path: &str) -> String {
+    let plain = !path.contains(['"', '→']) && !path.contains("  ") && path.trim() == path;
+    if plain { path.to_owned() } else { format!("\"{}\"", path.replace('"', "\\\"")) }
+}
+
 /// What a reviewer must look at; empty where there is nothing.
 pub(super) fn risk(risk: &Risk, paint: Paint) -> String {
-    let lists: [(&str, &[RiskItem]); 10] = [
-        ("symlink", &risk.symlinks),
-        ("executable", &risk.executables),
-        ("runs code", &risk.runs_code),
-        ("agent instructions", &risk.agent_instructions),
-        ("git", &risk.git_files),
-        ("binary", &risk.binaries),
-        ("secret", &risk.secrets),
-        ("deceptive text", &risk.deceptive_text),
-        ("deleted test", &risk.deleted_tests),
-        ("large", &risk.large),
-    ];
-    let lines: Vec<String> = lists
-        .iter()
-        .flat_map(|(what, items)| items.iter().map(move |item| format!("  {what}: {} ({})\n", item.path.path, display::line(item.note.as_bytes()))))
-        .collect();
-    if lines.is_empty() { String::new() } else { format!("{}\n{}", paint.yellow("Look at"), lines.concat()) }
+    let mut text = String::new();
+    for (what, items) in risk.lists() {
+        for item in items.iter().take(LISTED) {
+            text.push_str(&format!("  {what}: {} ({})\n", clip(item.path.path.as_bytes(), 500), clip(item.note.as_bytes(), 500)));
+        }
+        if items.len() > LISTED {
+            text.push_str(&format!("  {what}: {} more\n", items.len() - LISTED));
+        }
+    }
+    if text.is_empty() { text } else { format!("{}\n{text}", paint.yellow("Look at")) }
 }
 
 /// One job, as `status` shows it.
@@ -341,7 +361,7 @@ pub(super) fn patch(bytes: &[u8], paint: Paint) -> String {
             Some(content) => (content, "\n"),
             None => (line, ""),
         };
-        let shown = display::text(content);
+        let shown = display::page(content);
         let in_hunk = old_left > 0 || new_left > 0;
         let painted = match content.first() {
             Some(b'+') if in_hunk => {
@@ -409,11 +429,7 @@ fn path(path: &Path) -> String {
 
 /// One escaped line of at most `max` characters.
 pub(super) fn clip(bytes: &[u8], max: usize) -> String {
-    let line = display::line(bytes.trim_ascii());
-    match line.char_indices().nth(max) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line,
-    }
+    display::clip(bytes.trim_ascii(), max)
 }
 
 /// `0.4s`, `12.3s`, `4m05s`, `2h03m`.

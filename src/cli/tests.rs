@@ -82,6 +82,9 @@ fn result() -> JobResult {
         snapshot: SnapshotSummary { submodule_count: 1, ..SnapshotSummary::default() },
         refused: Vec::new(),
         refused_count: 0,
+        untrusted_detail: None,
+        altered: Vec::new(),
+        altered_count: 0,
         ignored: vec![ShownPath::new(b"target/")],
         ignored_count: 3,
         ignore_rules_stopped: None,
@@ -116,8 +119,9 @@ fn every_verb_takes_json_before_and_after_it() {
     for verb in &verbs {
         let operands: &[&str] = match verb.as_str() {
             "delegate" => &["task"],
-            "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" => &["0123456789abcdef0123456789abcdef"],
+            "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" => &["0123456789abcdef0123456789abcdef"],
             "image" => &["build"],
+            "audit" => &["verify"],
             "completions" => &["bash"],
             _ => &[],
         };
@@ -306,7 +310,7 @@ fn a_patch_in_a_document_is_exact() {
 #[test]
 fn documents_hold_no_character_that_steers_and_lose_none() {
     let value = serde_json::json!({ "k": HOSTILE, "tag": "\u{e0041}" });
-    let text = super::output::safe(&format!("{value:#}"));
+    let text = crate::display::json(&format!("{value:#}"));
     harmless(&text);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
 }

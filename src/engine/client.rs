@@ -295,6 +295,27 @@ impl Engine {
         answer.volumes.unwrap_or_default().into_iter().map(|v| Ok((ObjectName::parse(&v.name)?, v.labels.into_iter().collect()))).collect()
     }
 
+    /// Whether this engine's local volumes take a size: it says so only when one is made.
+    pub async fn has_volume_quota(&self) -> Result<bool> {
+        const WHAT: &str = "try a volume with a quota";
+        let name = format!("anchorhold-quota-{}", uuid::Uuid::new_v4().simple());
+        let request = bollard::models::VolumeCreateRequest {
+            name: Some(name.clone()),
+            driver: Some("local".to_owned()),
+            driver_opts: Some(HashMap::from([("size".to_owned(), "1048576".to_owned())])),
+            labels: Some(HashMap::from([("anchorhold.quota".to_owned(), "trial".to_owned())])),
+            ..Default::default()
+        };
+        match self.short(WHAT, self.docker.create_volume(request)).await? {
+            Ok(_) => {
+                self.remove_volume(&ObjectName::parse(&name)?).await?;
+                Ok(true)
+            }
+            Err(e) if failure::status(&e).is_some() => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
+    }
+
     /// Removes a volume; `false`: it was gone. In use: [`crate::error::Code::EngineError`] with detail `in_use: true`.
     pub async fn remove_volume(&self, name: &ObjectName) -> Result<bool> {
         const WHAT: &str = "remove the volume";

@@ -4,7 +4,9 @@ mod answers;
 mod client;
 mod connect;
 mod failure;
+mod fingerprint;
 mod images;
+mod inspect;
 mod model;
 mod record;
 pub mod seccomp;
@@ -13,7 +15,9 @@ mod ssh;
 mod streams;
 
 pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
+pub use inspect::Tolerance;
 pub use model::*;
 pub use record::{CellRecord, MountRecord};
 

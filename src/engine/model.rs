@@ -89,6 +89,8 @@ pub struct VolumeMount {
     pub copy_owner: bool,
     /// Labels of a volume that the call makes.
     pub labels: BTreeMap<String, String>,
+    /// Bytes that a volume may hold which the call makes; for engines that can ([`super::Engine::has_volume_quota`]).
+    pub quota: Option<u64>,
 }
 
 /// A sized tmpfs.
@@ -133,6 +135,10 @@ pub struct ContainerSpec {
     pub pids: Option<i64>,
     /// Soft and hard limits: (name, value).
     pub ulimits: Vec<(String, i64)>,
+    /// Kernel settings of the container's own namespaces.
+    pub sysctls: Vec<(String, String)>,
+    /// A processor's or file system's first victim, or not: -1000 to 1000.
+    pub oom_score: i64,
     /// Restarted by the engine unless stopped by hand.
     pub restart_unless_stopped: bool,
     /// The log's largest size in bytes, and how many files.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    MountVolumeOptionsDriverConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::ContainerSpec;
@@ -12,8 +12,6 @@ use crate::error::{Code, Error, Result};
 
 /// `/dev/shm` of a cell; it counts against its memory.
 const SHM_BYTES: i64 = 64 << 20;
-/// A cell is killed before the host's own processes when memory runs out.
-const JOB_OOM_SCORE: i64 = 500;
 /// Log files that the engine keeps; the newest is cut at a part of the limit, so that all together keep it.
 const LOG_FILES: u64 = 2;
 
@@ -132,9 +130,10 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         nano_cpus: spec.cpus.map(nano_cpus),
         pids_limit: spec.pids,
         oom_kill_disable: None, // not settable on cgroup v2, and off by default
-        oom_score_adj: Some(if spec.restart_unless_stopped { 0 } else { JOB_OOM_SCORE }),
+        oom_score_adj: Some(spec.oom_score),
         shm_size: Some(SHM_BYTES),
         ulimits: Some(ulimits(spec)),
+        sysctls: (!spec.sysctls.is_empty()).then(|| spec.sysctls.iter().cloned().collect()),
         tmpfs: Some(spec.tmpfs.iter().map(|t| (t.target.clone(), t.options.clone())).collect()),
         mounts: Some(
             spec.volumes
@@ -147,6 +146,10 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
                     volume_options: Some(MountVolumeOptions {
                         no_copy: Some(!v.copy_owner),
                         labels: Some(v.labels.clone().into_iter().collect()),
+                        driver_config: v.quota.map(|bytes| MountVolumeOptionsDriverConfig {
+                            name: Some("local".to_owned()),
+                            options: Some(HashMap::from([("size".to_owned(), bytes.to_string())])),
+                        }),
                         ..Default::default()
                     }),
                     ..Default::default()
@@ -216,8 +219,44 @@ fn security_options(spec: &ContainerSpec) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::engine::{ObjectName, TmpfsMount, VolumeMount};
+
+    /// A specification that asks for something in every field.
+    pub(in crate::engine) fn sample() -> ContainerSpec {
+        let volume = |name: &str, target: &str, read_only| VolumeMount {
+            volume: ObjectName::parse(name).unwrap(),
+            target: target.to_owned(),
+            read_only,
+            copy_owner: false,
+            labels: [("anchorhold.job".to_owned(), "j".to_owned())].into(),
+            quota: None,
+        };
+        ContainerSpec {
+            name: ObjectName::parse("anchorhold-sample").unwrap(),
+            image: format!("sha256:{}", "a".repeat(64)),
+            entrypoint: vec!["/usr/local/bin/anchorhold".to_owned(), "init".to_owned()],
+            env: vec![("PATH".to_owned(), "/bin".to_owned()), ("A".to_owned(), "b".to_owned())],
+            user: "0:0".to_owned(),
+            labels: [("anchorhold.job".to_owned(), "j".to_owned())].into(),
+            network: "none".to_owned(),
+            volumes: vec![volume("w", "/workspace", false), volume("s", "/run/anchorhold", true)],
+            tmpfs: vec![TmpfsMount { target: "/tmp".to_owned(), options: "rw,size=1m".to_owned() }],
+            cap_add: vec!["SETUID".to_owned(), "KILL".to_owned()],
+            runtime: Some("runc".to_owned()),
+            memory: Some(1 << 30),
+            cpus: Some(2.0),
+            pids: Some(512),
+            ulimits: vec![("nofile".to_owned(), 1024)],
+            sysctls: vec![("kernel.shm_rmid_forced".to_owned(), "1".to_owned())],
+            oom_score: 500,
+            restart_unless_stopped: false,
+            log_max_bytes: 1 << 20,
+            stop_timeout_seconds: 30,
+            own_seccomp: true,
+        }
+    }
 
     #[test]
     fn image_names_stay_one_path() {

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroize as _;
 
+use super::fingerprint::policy_sha256;
 use super::policy::well_formed_model;
 use super::registry::Registry;
 use super::secret::Secret;
 use super::store::JobRecord;
+use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, MAX_AUTHORITIES, MAX_LINE, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LINE, Upstream};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -93,6 +97,8 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
                 running: count(running),
                 queued: count(queued),
                 slots: count(slots),
+                policy_sha256: policy_sha256().to_owned(),
+                ledger_head: registry.ledger_head(),
                 under_way: count(under_way),
                 tokens_today,
                 ceilings,
@@ -117,6 +123,15 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Err(e) => internal(&e),
         },
         AdminRequest::Job { job_id } => registry.account(&job_id).map_or_else(unknown, AdminResponse::Job),
+        AdminRequest::LedgerFiles => {
+            let (files, head) = registry.ledger_files();
+            AdminResponse::LedgerFiles { files, head }
+        }
+        AdminRequest::LedgerRead { first_seq, offset } => match registry.ledger_piece(first_seq, offset, LEDGER_PIECE) {
+            Ok(Some(piece)) => AdminResponse::LedgerPiece { base64: STANDARD.encode(piece) },
+            Ok(None) => error("invalid", "there is no such file of the ledger"),
+            Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
+        },
         AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
     }
 }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::protocol::result::ProviderError;
+use crate::weaken;
 
 /// A failed request: what the job's record says and what Codex is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ impl Failure {
             (400, Some("context_length_exceeded")) => {
                 Self { kind: "invalid_request_error", ..Self::new(400, "bad_request", status, "the conversation is longer than the model can read") }
             }
+            // Success without an answer: 204, 206 and the like.
+            (0..=299, _) => Self::new(502, "cut", status, "the provider's answer is not what the Responses API sends"),
             (300..=399, _) => Self::new(503, "unreachable", status, "the provider answered with a redirect, which is not followed"),
             (400..=499, _) => Self { kind: "invalid_request_error", ..Self::new(400, "bad_request", status, "the provider refused the request") },
             (500, _) => Self::new(500, "server_error", status, "the provider failed"),
@@ -119,6 +122,9 @@ impl Failure {
         failure.code = code;
         failure.error.retry_after_seconds = retry.map(|s| s.min(365 * 86_400));
         failure.error.resets_at = resets_at;
+        if weaken::off("response.errors") {
+            failure.error.message = String::from_utf8_lossy(&said.body).into_owned();
+        }
         failure
     }
 
@@ -140,6 +146,9 @@ impl Failure {
         };
         failure.code = code;
         failure.error.retry_after_seconds = text("message").and_then(try_again_seconds);
+        if weaken::off("response.errors") {
+            failure.error.message = error.to_string();
+        }
         failure
     }
 
@@ -235,6 +244,28 @@ mod tests {
             let failure = said(status, &body);
             assert_eq!((failure.error.kind.as_str(), failure.status), (kind, answered), "{status} {body}");
             assert!(!failure.body().contains("SECRET"));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_body_that_is_none_of_theirs_is_repeated() {
+        let deep = [b'['; 60_000].to_vec();
+        for body in [
+            b"<html>SECRET sk-test</html>".to_vec(),
+            b"\x1f\x8b\x08SECRET".to_vec(),
+            br#"{"error":{"message":"Incorrect API key provided: SECRET","code":"SECRET","type":{"SECRET":1},"resets_at":"SECRET"}}"#.to_vec(),
+            br#"{"error":"SECRET"}"#.to_vec(),
+            br#"{"error":{"message":"SECRET","resets_at":1e300,"resets_in_seconds":9223372036854775807}}"#.to_vec(),
+            format!(r#"{{"error":{{"message":"{}"#, "SECRET".repeat(10_000)).into_bytes(),
+            deep,
+            Vec::new(),
+        ] {
+            for status in [200, 204, 301, 307, 400, 401, 403, 418, 429, 500, 503, 599] {
+                let failure = Failure::from_status(&Said { status, retry_after: None, body: body.clone() });
+                let said = format!("{}{}{:?}", failure.body(), failure.event(), failure.error);
+                assert!(!said.contains("SECRET") && said.len() < 2000, "{status}: {said}");
+                assert!((400..600).contains(&failure.status));
+            }
         }
     }
 

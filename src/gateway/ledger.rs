@@ -3,6 +3,7 @@
 //! Each line carries `seq` (counts from 1 over all files), `time` (RFC 3339), `prev` (SHA-256, hex, of the line before without its newline; 64
 //! zeros at the very first) and `kind`. No line holds content of a request, only sizes and a digest. At [`MAX_FILE`] bytes the file is renamed to
 //! `ledger.<first seq>.jsonl` and a new one begins whose first line chains on; the newest [`KEEP`] full files stay, so a lost head is seen.
+//! `docs/LEDGER.md` and [`crate::protocol::ledger`] describe every line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,16 +14,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
+use crate::protocol::ledger::{CURRENT, GENESIS, Head, KEEP, LedgerFile, MAX_FILE, first_seq_of, full_name};
 use crate::protocol::manifest::hex;
 
-/// Bytes at which a file is full.
-pub const MAX_FILE: u64 = 16 << 20;
-/// Full files that are kept.
-pub const KEEP: usize = 8;
-/// Longest line; also how far back the end of the last line is looked for.
-const MAX_LINE: u64 = 64 << 10;
-/// What the first line of all has as `prev`.
-pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// How far back the end of the last line is looked for.
+const MAX_LINE: u64 = crate::protocol::ledger::MAX_LINE as u64;
 
 /// The open ledger.
 pub struct Ledger {
@@ -43,7 +39,7 @@ impl Ledger {
 
     /// [`Self::open`] with another size at which files are full.
     pub fn open_sized(directory: &Path, max_file: u64) -> Result<Self> {
-        let path = directory.join("ledger.jsonl");
+        let path = directory.join(CURRENT);
         let failed = |e: std::io::Error| Error::internal(format!("cannot open the ledger {}", path.display())).with_source(e);
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
@@ -107,10 +103,39 @@ impl Ledger {
         self.file.sync_data().map_err(|e| Error::internal("cannot write to the ledger").with_source(e))
     }
 
+    /// The last line.
+    pub fn head(&self) -> Head {
+        Head { seq: self.next_seq - 1, sha256: self.head.clone() }
+    }
+
+    /// The files, oldest first, as large as they are now.
+    pub fn files(&self) -> Vec<LedgerFile> {
+        let full = full_files(&self.directory).into_iter().filter_map(|path| {
+            let first_seq = first_seq_of(path.file_name()?.to_str()?)?;
+            Some(LedgerFile { first_seq, size: path.metadata().ok()?.len() })
+        });
+        full.chain([LedgerFile { first_seq: self.first_seq, size: self.size }]).collect()
+    }
+
+    /// A piece of a file; `None` if there is no such file (any more).
+    pub fn read(&self, first_seq: u64, offset: u64, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        // The current one may be named like a full one after a rotation that was not finished, but never the other way round.
+        let name = if first_seq == self.first_seq { CURRENT.to_owned() } else { full_name(first_seq) };
+        let mut file = match File::open(self.directory.join(name)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut piece = Vec::new();
+        file.take(most).read_to_end(&mut piece)?;
+        Ok(Some(piece))
+    }
+
     fn rotate(&mut self) -> Result<()> {
         let failed = |e: std::io::Error| Error::internal("cannot begin a new ledger file").with_source(e);
         self.file.sync_data().map_err(failed)?;
-        let current = self.directory.join("ledger.jsonl");
+        let current = self.directory.join(CURRENT);
         std::fs::rename(&current, self.directory.join(full_name(self.first_seq))).map_err(failed)?;
         self.file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(&current).map_err(failed)?;
         self.size = 0;
@@ -123,16 +148,12 @@ impl Ledger {
     }
 }
 
-fn full_name(first_seq: u64) -> String {
-    format!("ledger.{first_seq:020}.jsonl")
-}
-
 /// The full files, oldest first.
 fn full_files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut full: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("ledger.0") && n.ends_with(".jsonl")))
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| first_seq_of(n).is_some()))
         .collect();
     full.sort();
     full
@@ -160,26 +181,23 @@ fn newest_full(directory: &Path) -> Option<(u64, String)> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::protocol::ledger::verify::Verifier;
 
-    /// Reads all files and checks the chain; the lines' kinds.
+    /// Reads all files as an auditor does; the lines.
     pub(in crate::gateway) fn verify(directory: &Path) -> Vec<Value> {
+        let mut verifier = Verifier::default();
         let mut lines = Vec::new();
-        let mut prev: Option<String> = None;
         let mut files = full_files(directory);
-        files.push(directory.join("ledger.jsonl"));
+        files.push(directory.join(CURRENT));
         for file in files {
-            for line in std::fs::read_to_string(file).unwrap().lines() {
-                let value: Value = serde_json::from_str(line).unwrap();
-                if let Some(prev) = prev {
-                    assert_eq!(value["prev"], prev.as_str(), "{line}");
-                }
-                if let Some(before) = lines.last().map(|v: &Value| v["seq"].as_u64().unwrap()) {
-                    assert_eq!(value["seq"], before + 1);
-                }
-                prev = Some(hex(&Sha256::digest(line)));
-                lines.push(value);
-            }
+            verifier.file(file.file_name().unwrap().to_str().unwrap());
+            verifier.bytes(&std::fs::read(file).unwrap(), &mut |_, value| lines.push(value.clone()));
         }
+        let report = verifier.finish();
+        assert_eq!(report.broken, None);
+        // A field that `KINDS` does not describe is a field that nobody can rely on.
+        let unknown: Vec<&String> = report.unknown.iter().filter(|name| *name != "kind x").collect();
+        assert!(unknown.is_empty(), "add to protocol::ledger::KINDS and docs/LEDGER.md: {unknown:?}");
         lines
     }
 
@@ -227,8 +245,9 @@ pub(super) mod tests {
         assert_eq!(lines.last().unwrap()["seq"], 200);
         assert!(lines.len() < 200 && lines.len() > KEEP);
         // A crash between the rename and the first line.
+        let name = full_name(ledger.first_seq);
         drop(ledger);
-        std::fs::rename(dir.path().join("ledger.jsonl"), dir.path().join(full_name(lines.last().unwrap()["seq"].as_u64().unwrap()))).unwrap();
+        std::fs::rename(dir.path().join(CURRENT), dir.path().join(name)).unwrap();
         Ledger::open_sized(dir.path(), 1000).unwrap().append("x", field(0)).unwrap();
         assert_eq!(verify(dir.path()).last().unwrap()["seq"], 201);
     }

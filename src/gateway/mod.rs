@@ -14,6 +14,7 @@
 mod admin;
 mod budget;
 mod failure;
+mod fingerprint;
 mod harden;
 mod json;
 mod ledger;
@@ -23,6 +24,7 @@ mod policy;
 mod registry;
 mod rehearsal;
 mod relay;
+mod seal;
 mod secret;
 mod server;
 mod slots;
@@ -38,6 +40,16 @@ use std::os::unix::net::UnixStream;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
+pub mod readers {
+    pub use super::json::{Fault, parse as parse_json};
+    pub use super::policy::{Accepted, Refusal, Terms, check};
+    pub use super::rehearsal::program;
+    pub use super::seal::close as close_seal;
+    pub use super::secret::Secret;
+    pub use super::sse::{Cut, End, MAX_EVENT, Reader};
+}
 
 pub use self::relay::Timing;
 pub use self::server::{Places, serve};

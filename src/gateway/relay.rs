@@ -171,6 +171,9 @@ impl Relay {
                 return Err(no(StatusCode::BAD_REQUEST, refusal.code, refusal.message).into());
             }
         };
+        if !accepted.forced.is_empty() {
+            meter.field("forced", accepted.forced);
+        }
         let (model, additional_tools, mut tree) = (accepted.model, accepted.additional_tools, accepted.request);
         meter.field("model", model.as_str());
         let reservation = self.registry.reserve(session, &tree, rough).await.map_err(denied_for_good)?;
@@ -347,7 +350,7 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
     meter.status = 200;
     let is_stream = answer.content_type.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/event-stream"));
     let mut body = answer.body;
-    let mut reader = Reader::new(terms.credential.as_deref());
+    let mut reader = Reader::new(terms.credential.as_deref(), &terms.cache_key);
     let why = loop {
         if !is_stream {
             break "the provider's answer is not an event stream";
@@ -369,6 +372,9 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
         let result = reader.push(&bytes, &mut out);
         meter.passed(&out);
         meter.settlement.usage = reader.usage;
+        if reader.dropped > 0 {
+            meter.field("dropped_events", reader.dropped);
+        }
         if reader.events > 0 && !meter.answered {
             meter.answered = true;
             meter.registry.answered(&meter.job_id);

@@ -23,7 +23,7 @@ use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
 use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{finish, home, launch, unpack, watch};
+use super::{finish, home, launch, names, unpack, watch};
 use crate::codex::command::{self, FORWARDER_PORT};
 use crate::codex::events::{Events, Lines};
 use crate::error::{Code, Error, Result};
@@ -34,6 +34,7 @@ use crate::protocol::paths;
 use crate::protocol::progress::Phase;
 use crate::protocol::request::JobRequest;
 use crate::protocol::result::{ProviderError, Reason};
+use crate::weaken;
 
 /// Longest request document.
 const MAX_REQUEST: u64 = 8 << 20;
@@ -75,6 +76,7 @@ pub struct Cell {
     provider: Mutex<Provider>,
     gateway_broken: Arc<AtomicBool>,
     delivered_bytes: AtomicU64,
+    delivered_entries: AtomicU64,
     kills_before: Option<u64>,
     dropped_events: AtomicU64,
 }
@@ -85,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Codex's events on disk.
 pub fn events_spool() -> Spool {
-    Spool::new(Path::new(paths::JOB_OUT), "events", EVENTS_HEAD, EVENTS_HALF)
+    Spool::new(Path::new(paths::JOB_OUT), "events", if weaken::off("init.spool") { u64::MAX } else { EVENTS_HEAD }, EVENTS_HALF)
 }
 
 /// Codex's standard error on disk.
@@ -127,6 +129,7 @@ async fn job() -> u8 {
         }
     };
     for (dir, mode) in [(paths::JOB, 0o711), (paths::JOB_IN, 0o700), (paths::JOB_STATE, 0o700), (paths::JOB_OUT, 0o700)] {
+        let mode = if weaken::off("init.job_directories") { 0o755 } else { mode };
         if let Err(e) = home::own_directory(Path::new(dir), mode) {
             complain(&format!("{dir}: {e}"));
             return 1;
@@ -156,6 +159,7 @@ async fn job() -> u8 {
         provider: Mutex::default(),
         gateway_broken: Arc::default(),
         delivered_bytes: AtomicU64::new(0),
+        delivered_entries: AtomicU64::new(0),
         kills_before: watch::out_of_memory_kills(),
         dropped_events: AtomicU64::new(0),
     });
@@ -167,7 +171,7 @@ async fn job() -> u8 {
     let ending = if resealed {
         cell.phase(Phase::Sealing, None);
         cell.replay_events();
-        if cell.facts().out_of_memory {
+        if cell.facts().out_of_memory || Path::new(paths::JOB_STATE).join(paths::KILLED_FOR_MEMORY).exists() {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
         } else {
             Ending::new(Reason::Interrupted, "The cell was killed before it could seal; sealed by a second start.")
@@ -202,11 +206,13 @@ fn read_request() -> Result<JobRequest> {
     let failed = |e: std::io::Error| Error::internal("read the request").with_source(e);
     let mut text = Vec::new();
     std::fs::File::open(paths::REQUEST).map_err(failed)?.take(MAX_REQUEST).read_to_end(&mut text).map_err(failed)?;
-    let request: JobRequest = serde_json::from_slice(&text).map_err(|e| Error::internal("parse the request").with_source(e))?;
+    let mut request: JobRequest = serde_json::from_slice(&text).map_err(|e| Error::internal("parse the request").with_source(e))?;
     if request.version != PROTOCOL_VERSION {
         return Err(Error::internal(format!("the request has version {}, this is {PROTOCOL_VERSION}", request.version)));
     }
-    if request.agent_uid == 0 || request.agent_uid > i32::MAX.cast_unsigned() {
+    if weaken::off("init.privileges") {
+        request.agent_uid = 0;
+    } else if request.agent_uid == 0 || request.agent_uid > i32::MAX.cast_unsigned() {
         return Err(Error::internal("the agent's uid is out of range"));
     }
     Ok(request)
@@ -239,9 +245,9 @@ impl Cell {
         report
     }
 
-    /// Bytes that unpacking put on disk, those of packs still to be written included.
-    pub fn delivered_disk_bytes(&self) -> u64 {
-        self.delivered_bytes.load(Ordering::Relaxed)
+    /// Bytes that unpacking put on disk, those of packs still to be written included, and how many names.
+    pub fn delivered(&self) -> (u64, u64) {
+        (self.delivered_bytes.load(Ordering::Relaxed), self.delivered_entries.load(Ordering::Relaxed))
     }
 
     /// Changes the facts and saves them.
@@ -348,6 +354,9 @@ impl Cell {
     }
 
     async fn wait_for_slot(&self, slot: &mut mpsc::Receiver<SlotEvent>) -> Result<(), Ending> {
+        if weaken::off("init.slot") {
+            return Ok(());
+        }
         loop {
             match slot.recv().await {
                 Some(SlotEvent::Granted) => return Ok(()),
@@ -365,7 +374,7 @@ impl Cell {
             let answered = lock(&self.provider).answers > 0;
             tokio::select! {
                 ended = self.reaper.wait(pid) => return self.codex_ended(ended, slot).await,
-                () = tokio::time::sleep_until(deadline) => return Ending::new(Reason::Deadline, "The job met its deadline."),
+                () = tokio::time::sleep_until(deadline), if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
                 () = tokio::time::sleep_until(unreachable), if !answered => {
                     return Ending::new(Reason::ProviderUnreachable, "The provider gave no answer in the time allowed for the first.");
                 }
@@ -435,6 +444,7 @@ impl Cell {
     async fn unpack(&self) -> Result<()> {
         let failed = |what: &'static str| move |e: std::io::Error| Error::internal(what).with_source(e);
         check_manifest(Path::new(paths::MANIFEST), &self.request.manifest_sha256)?;
+        names::prepare(self.request.agent_uid).map_err(failed("give the agent a name"))?;
         home::prepare(self.request.agent_uid, self.request.codex.instructions.as_deref()).map_err(failed("make the agent's home"))?;
         // Given back when the disk is full.
         std::fs::write(self.state.reserve(), vec![0xa5; 1 << 20]).map_err(failed("reserve space for the result"))?;
@@ -451,6 +461,7 @@ impl Cell {
         };
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;
         self.delivered_bytes.store(answer.disk_bytes, Ordering::Relaxed);
+        self.delivered_entries.store(answer.entries, Ordering::Relaxed);
         Ok(())
     }
 
@@ -460,7 +471,11 @@ impl Cell {
         let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
         let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
         let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
-        command.env_clear().envs(line.env).args(args).stdin(std::process::Stdio::piped());
+        command.env_clear();
+        if weaken::off("init.environment") {
+            command.envs(std::env::vars_os());
+        }
+        command.envs(line.env).envs(weaken::environment()).args(args).stdin(std::process::Stdio::piped());
         let (mut child, pid) = self.reaper.spawn(&mut command).map_err(failed)?;
         if let Some(stdin) = child.stdin.take() {
             let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;

@@ -15,6 +15,7 @@ pub mod forward;
 pub mod gitrepo;
 pub mod home;
 pub mod launch;
+pub mod names;
 pub mod pack;
 pub mod part;
 pub mod privileges;
@@ -26,6 +27,7 @@ pub mod slot;
 pub mod spool;
 pub mod state;
 pub mod unpack;
+pub mod usage;
 pub mod watch;
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ pub struct UsageOrders {
 pub fn run_usage() -> u8 {
     run(|orders: UsageOrders| {
         let roots: Vec<&Path> = orders.roots.iter().map(std::path::PathBuf::as_path).collect();
-        super::seal::usage(&roots).map_err(|e| Error::internal("measure the volumes").with_source(e))
+        super::usage::usage(&roots).map_err(|e| Error::internal("measure the volumes").with_source(e))
     })
 }
 
@@ -209,7 +209,12 @@ pub async fn call<O: Serialize, T: serde::de::DeserializeOwned>(reaper: &super::
     let failed = |e: io::Error| Error::internal(format!("run init {part}")).with_source(e);
     let orders = serde_json::to_vec(orders).map_err(|e| failed(e.into()))?;
     let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
-    command.env_clear().args(["init", part]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::inherit());
+    command
+        .env_clear()
+        .envs(crate::weaken::environment())
+        .args(["init", part])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::inherit());
     let (mut child, pid) = reaper.spawn(&mut command).map_err(failed)?;
     if let Some(stdin) = child.stdin.take() {
         let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;

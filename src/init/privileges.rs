@@ -4,17 +4,24 @@ use rustix::process::{Resource, Rlimit, getegid, geteuid, getgid, getuid, setrli
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{Error, Result};
+use crate::weaken;
 
 /// Turns this process for good into the agent: no capability in any set, the bounding set included, no supplementary group, no new
 /// privileges. Must run before the first thread is made, because the kernel keeps credentials for each thread.
 ///
 /// Errors: any step that the kernel refuses, and a process that could still become root afterwards.
 pub fn become_agent(uid: u32) -> Result<()> {
+    if weaken::off("init.privileges") {
+        return Ok(());
+    }
     if uid == 0 {
         return Err(Error::internal("the agent must not be root"));
     }
     let failed = |what: &'static str| move |e: rustix::io::Errno| Error::internal(format!("{what}: {e}"));
     for bit in 0..63 {
+        if weaken::off("init.bounding_set") {
+            break;
+        }
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
@@ -23,15 +30,20 @@ pub fn become_agent(uid: u32) -> Result<()> {
             Err(e) => return Err(failed("drop the bounding set")(e)),
         }
     }
+    // The engine sets this for PID 1 already, and the change of user empties the sets below: nothing can tell that these are missing alone.
     rustix::thread::set_no_new_privs(true).map_err(failed("set no_new_privs"))?;
     rustix::thread::clear_ambient_capability_set().map_err(failed("clear the ambient set"))?;
-    rustix::thread::set_thread_groups(&[]).map_err(failed("drop the groups"))?;
+    if !weaken::off("init.groups") {
+        rustix::thread::set_thread_groups(&[]).map_err(failed("drop the groups"))?;
+    }
     let (gid, user) = (rustix::process::Gid::from_raw(uid), rustix::process::Uid::from_raw(uid));
-    rustix::thread::set_thread_res_gid(Some(gid), Some(gid), Some(gid)).map_err(failed("set the group"))?;
+    if !weaken::off("init.gid") {
+        rustix::thread::set_thread_res_gid(Some(gid), Some(gid), Some(gid)).map_err(failed("set the group"))?;
+    }
     rustix::thread::set_thread_res_uid(Some(user), Some(user), Some(user)).map_err(failed("set the user"))?;
     let none = CapabilitySets { effective: CapabilitySet::empty(), permitted: CapabilitySet::empty(), inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, none).map_err(failed("clear the capability sets"))?;
-    verify(uid)
+    if ["init.gid", "init.groups"].into_iter().any(weaken::off) { Ok(()) } else { verify(uid) }
 }
 
 /// Believes nothing: asks the kernel for the result.
@@ -54,15 +66,20 @@ pub fn limit_agent(max_file_bytes: u64) -> Result<()> {
     };
     limit(Resource::Core, 0)?;
     // A sparse file may be far larger than the disk; nothing that reads it afterwards should have to care.
-    limit(Resource::Fsize, max_file_bytes.max(1 << 30))?;
+    if !weaken::off("init.limit_fsize") {
+        limit(Resource::Fsize, max_file_bytes.max(1 << 30))?;
+    }
     // Descriptors and pinned memory are the kernel's own, counted by no cgroup; queues and real-time classes serve nobody in a cell.
     limit(Resource::Nofile, 16_384)?;
     limit(Resource::Memlock, 64 << 10)?;
     for none in [Resource::Msgqueue, Resource::Rtprio, Resource::Nice] {
         limit(none, 0)?;
     }
-    // The kernel takes the agent's processes first when memory is short. Raising needs no privilege; a kernel without it is no reason to stop.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    // The kernel takes the agent's processes first when memory is short, before PID 1, which has the container's lower score. Raising needs no
+    // privilege. The agent may lower it again, down to what the engine set with `SYS_RESOURCE` (src/job/spec.rs says what follows from that).
+    if !weaken::off("init.oom_score") {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    }
     Ok(())
 }
 

@@ -80,6 +80,9 @@ impl Reaper {
         if rustix::process::getpid() != Pid::INIT {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied));
         }
+        if crate::weaken::off("init.kill_all") {
+            return Ok(true);
+        }
         for round in 0..seconds.saturating_mul(200) {
             // The group of PID 1 in negative is `-1`: everybody but the caller. A stopped process dies as well.
             let nobody = matches!(rustix::process::kill_process_group(Pid::INIT, Signal::KILL), Err(rustix::io::Errno::SRCH));

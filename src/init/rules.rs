@@ -17,7 +17,7 @@ use super::part::Places;
 use super::seal::Frames;
 use crate::protocol::manifest::{Entry, Header, ManifestCaps, Mode};
 
-mod pattern;
+pub mod pattern;
 
 /// Bounds of the rules that are used.
 #[derive(Debug, Clone, Copy)]

@@ -20,10 +20,11 @@ use super::part::Places;
 use super::rules::{self, Rules};
 use super::state::{Stamp, TableReader};
 use super::unpack::FrameReader;
-use crate::protocol::changes::{ChangesCaps, Writer};
+use crate::protocol::changes::{ChangesCaps, Writer, new_directories};
 use crate::protocol::manifest::{Entry, Header, ManifestCaps, Mode, ObjectFormat, hex};
 use crate::protocol::repo_path::{RepoPath, RepoPathError, is_dot_git};
 use crate::protocol::result::{Seal, encoded_path, refused};
+use crate::weaken;
 
 /// Bounds of the walk. What goes beyond is reported, and the seal is not called complete where something was not looked at.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +37,7 @@ pub struct Caps {
     pub entries: u64,
     /// Refused paths that are listed.
     pub listed: usize,
-    /// Ignored paths that are listed.
+    /// Ignored paths that are listed, and altered ones.
     pub ignored: usize,
     /// Of the base's ignore rules.
     pub rules: rules::Caps,
@@ -69,6 +70,8 @@ pub fn seal(places: &Places, caps: &Caps) -> io::Result<Seal> {
         submodules: BTreeMap::new(),
         unread: Vec::new(),
         total: 0,
+        last: None,
+        directories: 0,
         seal: Seal { complete: true, ..Seal::default() },
     };
     sealer.base.advance()?;
@@ -166,6 +169,9 @@ struct Sealer<'a> {
     /// Directories that could not be read, with a slash: nothing is said about what lies beneath.
     unread: Vec<Vec<u8>>,
     total: u64,
+    /// The path of the last record, and the directories that all of them lie in.
+    last: Option<RepoPath>,
+    directories: u64,
     seal: Seal,
 }
 
@@ -175,10 +181,21 @@ enum Content {
 }
 
 impl Sealer<'_> {
-    fn refuse(&mut self, path: &[u8], why: &str) {
+    fn refuse(&mut self, path: &[u8], kind: FileType, why: &str) {
+        if weaken::off("collect.report") {
+            return;
+        }
         self.seal.refused_count += 1;
         if self.seal.refused.len() < self.caps.listed {
-            self.seal.refused.push(refused(path, why));
+            self.seal.refused.push(refused(path, word(kind), why));
+        }
+    }
+
+    /// Its content is told, but not this of it.
+    fn alter(&mut self, path: &[u8], why: &str) {
+        self.seal.altered_count += 1;
+        if self.seal.altered.len() < self.caps.ignored {
+            self.seal.altered.push(refused(path, "file", why));
         }
     }
 
@@ -192,7 +209,7 @@ impl Sealer<'_> {
 
     /// A directory about whose content nothing can be said.
     fn leave_unread(&mut self, path: &[u8], why: &str) {
-        self.refuse(path, why);
+        self.refuse(path, FileType::Directory, why);
         self.seal.complete = false;
         self.unread.push([path, b"/"].concat());
     }
@@ -201,7 +218,7 @@ impl Sealer<'_> {
         let root = super::part::open_root(workspace)?;
         let Some(names) = self.names(&root)? else {
             self.seal.complete = false;
-            self.refuse(b"", "too_many");
+            self.refuse(b"", FileType::Directory, "too_many");
             self.unread.push(Vec::new());
             return Ok(());
         };
@@ -219,29 +236,30 @@ impl Sealer<'_> {
             if walked > self.caps.entries {
                 // The rest of the tree is unknown: nothing that follows is said to be deleted.
                 self.seal.complete = false;
-                self.refuse(&path, "too_many");
+                self.refuse(&path, kind, "too_many");
                 self.unread.push(Vec::new());
                 return Ok(());
             }
+            // The synthetic repository, or what became of it. Anything else that git could take for one is not carried.
+            if path == b".git" {
+                continue;
+            }
             if is_dot_git(&name) {
-                // The synthetic repository, or what became of it. Anything else that git could take for one is not carried.
-                if path != b".git" {
-                    self.refuse(&path, "git_directory");
-                }
+                self.refuse(&path, kind, "git_directory");
                 continue;
             }
             if kind != FileType::Directory {
-                self.entry(&level.fd, &name, &path, level.ignored)?;
+                self.entry(&level.fd, &name, kind, &path, level.ignored)?;
                 continue;
             }
             match RepoPath::parse(&path) {
                 Ok(_) => {}
                 Err(RepoPathError::TooLong) => {
-                    self.refuse(&path, "path_too_long");
+                    self.refuse(&path, kind, "path_too_long");
                     continue;
                 }
                 Err(_) => {
-                    self.refuse(&path, "unreadable");
+                    self.refuse(&path, kind, "refused_name");
                     continue;
                 }
             }
@@ -315,16 +333,19 @@ impl Sealer<'_> {
     fn missing_submodules(&mut self) {
         for (path, found) in std::mem::take(&mut self.submodules) {
             if !found && !self.unread.iter().any(|dir| path.starts_with(dir)) {
-                self.refuse(&path, "submodule_removed");
+                self.refuse(&path, FileType::Directory, "submodule_removed");
             }
         }
     }
 
     /// Something that is no directory. `ignored`: its directory is.
-    fn entry(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], ignored: bool) -> io::Result<()> {
-        let Ok(repo_path) = RepoPath::parse(path) else {
-            self.refuse(path, "path_too_long");
-            return Ok(());
+    fn entry(&mut self, dir: &OwnedFd, name: &[u8], kind: FileType, path: &[u8], ignored: bool) -> io::Result<()> {
+        let repo_path = match RepoPath::parse(path) {
+            Ok(repo_path) => repo_path,
+            Err(e) => {
+                self.refuse(path, kind, if e == RepoPathError::TooLong { "path_too_long" } else { "refused_name" });
+                return Ok(());
+            }
         };
         self.deleted_before(Some(path))?;
         let known = match &self.base.next {
@@ -337,22 +358,29 @@ impl Sealer<'_> {
             return Ok(());
         }
         let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
-            self.refuse(path, "unreadable");
+            self.refuse(path, kind, "unreadable");
             return Ok(());
         };
         let stamp = Stamp::new(&stat);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::RegularFile | FileType::Symlink) {
-            self.refuse(path, "special_file");
+            self.refuse(path, kind, "special_file");
             return Ok(());
         }
         self.seal.files += 1;
         if submodule {
-            self.refuse(path, "inside_submodule");
+            self.refuse(path, kind, "inside_submodule");
             return Ok(());
         }
         if known.as_ref().is_some_and(|(_, delivered)| *delivered == stamp) {
             return Ok(());
+        }
+        if kind == FileType::RegularFile {
+            for (bit, why) in [(0o4000, "setuid_bit"), (0o2000, "setgid_bit"), (0o1000, "sticky_bit")] {
+                if stat.st_mode & bit != 0 {
+                    self.alter(path, why);
+                }
+            }
         }
         let mode = match kind {
             FileType::Symlink => Mode::Symlink,
@@ -360,11 +388,11 @@ impl Sealer<'_> {
             _ => Mode::File,
         };
         if stamp.size > self.caps.changes.side_bytes {
-            self.refuse(path, "file_too_large");
+            self.refuse(path, kind, "file_too_large");
             return Ok(());
         }
         let Ok(content) = open(dir, name, mode) else {
-            self.refuse(path, "unreadable");
+            self.refuse(path, kind, "unreadable");
             return Ok(());
         };
         let known = known.map(|(entry, _)| entry);
@@ -376,10 +404,13 @@ impl Sealer<'_> {
                 Ok(id) if id == entry.id.as_bytes() => return Ok(()),
                 Ok(_) => {}
                 Err(e) => {
-                    self.refuse(path, if e.kind() == io::ErrorKind::UnexpectedEof { "changing" } else { "unreadable" });
+                    self.refuse(path, kind, if e.kind() == io::ErrorKind::UnexpectedEof { "changing" } else { "unreadable" });
                     return Ok(());
                 }
             }
+        }
+        if kind == FileType::RegularFile && stat.st_nlink > 1 {
+            self.alter(path, "hard_link");
         }
         self.change(&repo_path, known.as_ref(), Some((mode, stamp.size, content)))
     }
@@ -415,20 +446,23 @@ impl Sealer<'_> {
     fn change(&mut self, path: &RepoPath, base: Option<&Entry>, new: Option<(Mode, u64, Content)>) -> io::Result<()> {
         let sizes = [base.map_or(0, |entry| entry.size), new.as_ref().map_or(0, |(_, size, _)| *size)];
         let total = sizes.iter().fold(self.total, |sum, size| sum.saturating_add(*size));
+        let directories = self.directories.saturating_add(new_directories(self.last.as_ref(), path));
         let why = if sizes.iter().any(|size| *size > self.caps.changes.side_bytes) {
             Some("file_too_large")
         } else if total > self.caps.changes.total_bytes {
             Some("total_too_large")
-        } else if self.seal.changed >= self.caps.changes.records {
+        } else if self.seal.changed >= self.caps.changes.records || directories > self.caps.changes.directories {
             Some("too_many")
         } else {
             None
         };
         if let Some(why) = why {
-            self.refuse(path.as_bytes(), why);
+            let mode = new.as_ref().map(|(mode, ..)| *mode).or_else(|| base.map(|entry| entry.mode));
+            let kind = if mode == Some(Mode::Symlink) { FileType::Symlink } else { FileType::RegularFile };
+            self.refuse(path.as_bytes(), kind, why);
             return Ok(());
         }
-        self.total = total;
+        (self.total, self.directories, self.last) = (total, directories, Some(path.clone()));
         self.seal.changed += 1;
         let mut nothing = io::empty();
         let base = match base {
@@ -444,6 +478,20 @@ impl Sealer<'_> {
     }
 }
 
+/// A kind's word in the result.
+fn word(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        FileType::Fifo => "fifo",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice => "character_device",
+        FileType::BlockDevice => "block_device",
+        FileType::Unknown => "other",
+    }
+}
+
 /// Opens what was just looked at; nothing runs that could exchange it, but that is checked and not assumed.
 fn open(dir: &OwnedFd, name: &[u8], mode: Mode) -> io::Result<Content> {
     if mode == Mode::Symlink {
@@ -454,45 +502,6 @@ fn open(dir: &OwnedFd, name: &[u8], mode: Mode) -> io::Result<Content> {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
     Ok(Content::File(file.into()))
-}
-
-/// Bytes on disk beneath some directories, without following links; hard links count their share. Directories deeper than a thousand levels
-/// are not entered: their own names take more disk than that on the way.
-pub fn usage(roots: &[&Path]) -> io::Result<u64> {
-    super::privileges::raise_descriptor_limit();
-    let mut bytes = 0u64;
-    for root in roots {
-        let mut levels = vec![Dir::new(super::part::open_root(root)?)?];
-        while let Some(dir) = levels.last_mut() {
-            let Some(item) = dir.read() else {
-                levels.pop();
-                continue;
-            };
-            // What vanishes while the agent works takes no space.
-            let Ok(item) = item else {
-                levels.pop();
-                continue;
-            };
-            if matches!(item.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(stat) = statat(dir.fd()?, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-            #[expect(clippy::useless_conversion, reason = "the field types differ between architectures")]
-            let links = u64::from(stat.st_nlink).max(1);
-            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            bytes = bytes.saturating_add(if is_dir { blocks } else { blocks / links });
-            if is_dir && levels.len() < 1000 {
-                let parent = levels.last().map(Dir::fd).transpose()?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let opened = parent.map(|parent| openat(parent, item.file_name(), flags, FileMode::empty()));
-                if let Some(Ok(fd)) = opened {
-                    levels.push(Dir::new(fd)?);
-                }
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::DelegateRequest;
 use crate::config::{LimitSettings, ModelSettings, RootSettings, Settings};
 use crate::error::{Code, Error, Result};
 use crate::protocol::admin::Upstream;
+use crate::weaken;
 
 /// Longest task in bytes.
 pub(super) const MAX_TASK: usize = 200_000;
@@ -70,7 +71,7 @@ pub(super) fn model(settings: &ModelSettings, name: &str) -> Result<()> {
         && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'-'));
     let allowed = settings.allowed_models.is_empty() || settings.allowed_models.iter().any(|known| known == name);
-    if well_formed && allowed {
+    if well_formed && allowed || weaken::off("callers.model") {
         return Ok(());
     }
     let mut error = if well_formed {
@@ -126,7 +127,12 @@ pub(super) fn workspace(roots: &RootSettings, asked: &Path) -> Result<PathBuf> {
     }
     // Both sides without links, so that a link beneath an allowed root leads nowhere else. A root that is not there allows nothing.
     let allowed = roots.allow.iter().filter_map(|root| std::fs::canonicalize(root).ok()).any(|root| real.starts_with(root));
-    if roots.allow.is_empty() || allowed {
+    // The whole of a system or of a home is no workspace: one slip of a caller would hand over everything that is tracked there.
+    let home = std::env::var_os("HOME").and_then(|home| std::fs::canonicalize(home).ok());
+    if (real.parent().is_none() || home.as_ref() == Some(&real)) && !weaken::off("callers.home") {
+        return Err(invalid("is the whole home directory, or the whole system"));
+    }
+    if roots.allow.is_empty() || allowed || weaken::off("callers.roots") {
         return Ok(real);
     }
     let candidates: Vec<String> = roots.allow.iter().map(|root| root.display().to_string()).collect();

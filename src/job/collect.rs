@@ -9,21 +9,26 @@ use std::path::Path;
 use super::download::{self, Expected, Pieces};
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobResult, JobState, seal};
+use super::{JobId, JobResult, JobState, NotCarried, seal};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::JobAccount;
 use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
-use crate::protocol::result::{Reason, Refused, SealedResult};
+use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
-use crate::workspace::{Applies, Collected, LeftOut, Risk, ShownPath, SnapshotSummary};
+use crate::weaken;
+use crate::workspace::{Applies, Collected, Risk, ShownPath, SnapshotSummary};
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";
-/// Ignored paths that a result lists; the seal lists no more.
+/// Ignored and altered paths that a result lists; the seal lists no more.
 const MAX_IGNORED: usize = 100;
+/// Refused paths that a result lists; the seal lists no more.
+const MAX_REFUSED: usize = 200;
+/// Bytes of a path that is only told of.
+const MAX_SHOWN_PATH: usize = 4096;
 
 /// The sealed changes' contents and headers: all bytes together, and 64 MiB of headers.
 const MAX_CHANGES: u64 = (1 << 30) + (64 << 20);
@@ -35,7 +40,7 @@ const OUT: &[Expected] = &[
     Expected { name: out::LAST_MESSAGE, max: 1 << 20, cut: true },
     Expected { name: out::STDERR, max: 1 << 20, cut: true },
 ];
-const FACTS: &[Expected] = &[Expected { name: MANIFEST, max: 512 << 20, cut: false }, Expected { name: SNAPSHOT, max: 64 << 20, cut: false }];
+const FACTS: &[Expected] = &[Expected { name: MANIFEST, max: 512 << 20, cut: false }, Expected { name: SNAPSHOT, max: 16 << 20, cut: false }];
 
 /// A result, and the job that it was collected from.
 pub(super) struct Harvest {
@@ -111,13 +116,18 @@ async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result
     let snapshot = match pieces.get_mut(SNAPSHOT) {
         Some(piece) => {
             let text = piece.bytes().map_err(|e| damaged(SNAPSHOT, e.into()))?;
-            serde_json::from_slice(&text).map_err(|e| damaged(SNAPSHOT, e.into()))?
+            serde_json::from_slice(&text).map_err(|e| damaged(SNAPSHOT, place(&e).into()))?
         }
         None => SnapshotSummary::default(),
     };
     let manifest_sha256 = manifest.sha256.clone();
     let manifest = Box::new(manifest.into_reader().map_err(|e| damaged(MANIFEST, e.into()))?);
     Ok(Some(Facts { manifest, manifest_sha256, snapshot }))
+}
+
+/// Where a document is damaged. What the parser says quotes the document, and that may be a job's words.
+fn place(e: &serde_json::Error) -> String {
+    format!("line {}, column {}", e.line(), e.column())
 }
 
 fn damaged(name: &str, e: Box<dyn std::error::Error + Send + Sync>) -> Error {
@@ -150,7 +160,7 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
     let sealed = parse_sealed(id, &text)?;
 
     let Facts { manifest, manifest_sha256: digest, snapshot } = facts;
-    if known.iter().flatten().any(|known| *known != digest) {
+    if known.iter().flatten().any(|known| *known != digest) && !weaken::off("collect.manifest") {
         return Err(untrue("the manifest is not the one that was delivered"));
     }
     let manifest_verified = known.iter().any(Option::is_some);
@@ -178,7 +188,8 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
         let manifest = Manifest::read(manifest, ManifestCaps::default()).map_err(|e| damaged(MANIFEST, e.into()))?;
         collected = crate::workspace::collect(&manifest, &changes)?;
         // What no patch may carry, nobody applies either.
-        changes.retain(|change| !collected.left_out.iter().any(|left| left.path == ShownPath::new(change.path.as_bytes())));
+        let dropped: std::collections::HashSet<&[u8]> = collected.left_out.iter().map(|dropped| dropped.path.as_bytes()).collect();
+        changes.retain(|change| !dropped.contains(change.path.as_bytes()));
         // The tree may lie on another machine, or be gone.
         if root.is_dir() {
             applies = match crate::workspace::applies(root, &changes) {
@@ -204,7 +215,8 @@ fn parse_sealed(id: &JobId, text: &[u8]) -> Result<SealedResult> {
     struct Version {
         version: u32,
     }
-    let damaged = |e| Error::new(Code::JobFailed, "open the result: it is damaged").with_hint("start a new job").with_source(e);
+    let damaged =
+        |e: serde_json::Error| Error::new(Code::JobFailed, "open the result: it is damaged").with_hint("start a new job").with_source(place(&e));
     let Version { version } = serde_json::from_slice(text).map_err(damaged)?;
     if version != PROTOCOL_VERSION {
         return Err(Error::new(Code::JobFailed, format!("open the result: it has form {version}, this program reads form {PROTOCOL_VERSION}"))
@@ -220,19 +232,27 @@ fn parse_sealed(id: &JobId, text: &[u8]) -> Result<SealedResult> {
 fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> JobResult {
     let Opened { sealed, snapshot, changes, collected, applies, last_message, events, manifest_verified } = opened;
     let mut status = seen.status();
-    status.detail = crate::display::bounded(sealed.detail.as_bytes(), 1_000);
+    // Only what `init` may say passes for our words; of a cell that was taken over anything may come.
+    let trusted = is_our_sentence(&sealed.detail) || weaken::off("collect.sentences");
+    if trusted && !sealed.detail.is_empty() {
+        status.detail.clone_from(&sealed.detail);
+    }
+    let untrusted_detail = (!trusted).then(|| crate::display::clip(sealed.detail.as_bytes(), 500));
     status.events_seen = status.events_seen.max(sealed.codex.events);
     status.answers = account.as_ref().map_or(sealed.answers, |account| account.answers);
     let seal = &sealed.seal;
-    let no_changes = seal.complete && seal.changed == 0 && seal.refused_count == 0 && seal.refused.is_empty() && changes.is_empty();
+    let complete = seal.complete || weaken::off("collect.complete");
+    let no_changes = complete && seal.changed == 0 && seal.refused_count == 0 && seal.refused.is_empty() && changes.is_empty();
     let (usage, usage_source) = match &account {
         // A gateway that lost its ledger counts from zero; then Codex's claim says more.
         Some(account) if account.usage.total() > 0 || sealed.codex.usage.is_none() => (account.usage, "gateway"),
         _ => (sealed.codex.usage.unwrap_or_default(), "codex"),
     };
-    let mut refused = seal.refused.clone();
-    let refused_count = seal.refused_count.max(refused.len() as u64).saturating_add(collected.left_out.len() as u64);
-    refused.extend(collected.left_out.iter().map(as_refused));
+    let dropped = &collected.left_out;
+    let refused_count = seal.refused_count.max(seal.refused.len() as u64).saturating_add(dropped.len() as u64);
+    let ours = dropped.iter().map(|d| NotCarried { path: ShownPath::new(d.path.as_bytes()), kind: d.kind, why: d.why });
+    let refused = ours.chain(seal.refused.iter().filter_map(|said| not_carried(said, &REFUSALS))).take(MAX_REFUSED).collect();
+    let altered = seal.altered.iter().filter_map(|said| not_carried(said, &ALTERATIONS)).take(MAX_IGNORED).collect();
     JobResult {
         status,
         last_message,
@@ -243,31 +263,45 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         risk: collected.risk,
         applies,
         snapshot,
+        untrusted_detail,
         refused,
         refused_count,
+        altered,
+        altered_count: seal.altered_count.max(seal.altered.len() as u64),
         ignored: seal.ignored.iter().take(MAX_IGNORED).filter_map(|coded| as_shown(coded)).collect(),
         ignored_count: seal.ignored_count.max(seal.ignored.len() as u64),
-        ignore_rules_stopped: seal.rules_stopped.as_ref().map(|why| crate::display::bounded(why.as_bytes(), 100)),
+        ignore_rules_stopped: seal.rules_stopped.as_ref().map(|why| known(why, &RULES_STOPPED).to_owned()),
         usage,
         usage_source,
-        provider_error: account.and_then(|account| account.last_error).or_else(|| sealed.provider_error.clone()),
+        provider_error: account.and_then(|account| account.last_error).or_else(|| sealed.provider_error.as_ref().map(reported)),
         events,
         manifest_verified,
         sealed: Some(sealed),
     }
 }
 
-/// What the collector left out, in the seal's form.
-fn as_refused(left: &LeftOut) -> Refused {
-    use base64::Engine as _;
-    let coded = left.path.path_base64.clone();
-    Refused { path_base64: coded.unwrap_or_else(|| base64::engine::general_purpose::STANDARD.encode(&left.path.path)), why: left.why.clone() }
+/// What the seal left out, in words that we know; `None`: its path is no path.
+fn not_carried(said: &Refused, reasons: &[&'static str]) -> Option<NotCarried> {
+    let kind = said.kind.as_deref().map_or("other", |kind| known(kind, &KINDS));
+    Some(NotCarried { path: as_shown(&said.path_base64)?, kind, why: known(&said.why, reasons) })
 }
 
 /// A path of the seal for people to read.
 fn as_shown(coded: &str) -> Option<ShownPath> {
     use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(coded).ok().map(|bytes| ShownPath::new(&bytes))
+    let bytes = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
+    Some(ShownPath::new(bytes.get(..MAX_SHOWN_PATH).unwrap_or(&bytes)))
+}
+
+/// The provider's failure as the cell tells it: the kind, if it is one, and a sentence of ours.
+fn reported(said: &ProviderError) -> ProviderError {
+    const PROVIDER: [&str; 8] = ["auth", "quota", "rate_limit", "unreachable", "server_error", "bad_request", "cut", "model"];
+    let kind = known(&said.kind, &PROVIDER);
+    ProviderError {
+        kind: kind.to_owned(),
+        message: format!("the cell reports a failure of the provider: {}", kind.replace('_', " ")),
+        ..said.clone()
+    }
 }
 
 /// A job of which nothing can be read, or that never ran: no patch, and no word about changes.
@@ -284,8 +318,11 @@ fn empty(seen: &Observed) -> JobResult {
         risk: Risk::default(),
         applies: None,
         snapshot: SnapshotSummary { head: labels.head.clone(), dirty: labels.dirty, ..SnapshotSummary::default() },
+        untrusted_detail: None,
         refused: Vec::new(),
         refused_count: 0,
+        altered: Vec::new(),
+        altered_count: 0,
         ignored: Vec::new(),
         ignored_count: 0,
         ignore_rules_stopped: None,

@@ -16,7 +16,7 @@ use super::labels::JobLabels;
 use super::service::Core;
 use super::time::now_ms;
 use super::{bury, gateway};
-use crate::engine::{ContainerRef, UploadStream};
+use crate::engine::{ContainerRef, ContainerSpec, Tolerance, UploadStream};
 use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, Admission};
 use crate::protocol::paths;
@@ -26,11 +26,19 @@ use crate::workspace::Plan;
 /// Chunks that may wait for the engine; a frame has about 4 MiB of plain content.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
+/// What the engine was asked for, and what it said to that.
+pub(super) struct Asked {
+    pub spec: ContainerSpec,
+    pub warnings: Vec<String>,
+    pub tolerance: Tolerance,
+}
+
 /// Everything that a job is delivered with.
 pub(super) struct Parcel {
     pub labels: JobLabels,
     pub container: ContainerRef,
     pub image_id: String,
+    pub asked: Asked,
     pub plan: Plan,
     /// Complete but for the manifest's digest.
     pub request: JobRequest,
@@ -39,9 +47,10 @@ pub(super) struct Parcel {
 
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
 pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
-    let Parcel { labels, container, image_id, plan, request, admission } = parcel;
+    let Parcel { labels, container, image_id, asked, plan, request, admission } = parcel;
     let left = labels.prepare_by.saturating_mul(1000).saturating_sub(now_ms());
-    let work = send(core, &labels, &container, plan, request, admission);
+    // Beside the upload, so that it costs no time; the first failure of the two ends both.
+    let work = async { tokio::try_join!(verify(core, &container, &asked), send(core, &labels, &container, plan, request, admission)).map(|_| ()) };
     // Whatever is dropped here in the middle leaves a container that is buried below; the packer ends when nobody reads.
     let prepared = tokio::select! {
         biased;
@@ -105,6 +114,11 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
         (Err(Broken::Stream), Ok(())) => return Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
     }
     admitted
+}
+
+/// Whether the container is what was asked for; before anything runs in it.
+async fn verify(core: &Core, container: &ContainerRef, asked: &Asked) -> Result<()> {
+    core.engine().await?.verify_container(container, &asked.spec, &asked.warnings, asked.tolerance).await
 }
 
 async fn start(core: &Core, container: &ContainerRef) -> Result<()> {

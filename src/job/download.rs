@@ -25,7 +25,7 @@ const CHUNKS_IN_FLIGHT: usize = 8;
 
 /// A file that may be in the archive.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expected {
+pub struct Expected {
     /// Its plain name, at the top of the directory.
     pub name: &'static str,
     /// Bytes that are taken.
@@ -36,7 +36,7 @@ pub(super) struct Expected {
 
 /// A file that was there.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub struct Piece {
     data: SpooledTempFile,
     /// SHA-256 of the bytes, hex.
     pub sha256: String,
@@ -44,19 +44,19 @@ pub(super) struct Piece {
 
 impl Piece {
     /// A reader from the start.
-    pub(super) fn reader(&mut self) -> io::Result<&mut SpooledTempFile> {
+    pub fn reader(&mut self) -> io::Result<&mut SpooledTempFile> {
         self.data.seek(SeekFrom::Start(0))?;
         Ok(&mut self.data)
     }
 
     /// The same, for one who keeps it.
-    pub(super) fn into_reader(mut self) -> io::Result<SpooledTempFile> {
+    pub fn into_reader(mut self) -> io::Result<SpooledTempFile> {
         self.data.seek(SeekFrom::Start(0))?;
         Ok(self.data)
     }
 
     /// All bytes.
-    pub(super) fn bytes(&mut self) -> io::Result<Vec<u8>> {
+    pub fn bytes(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.reader()?.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -64,7 +64,7 @@ impl Piece {
 }
 
 /// What was there, by name.
-pub(super) type Pieces = BTreeMap<&'static str, Piece>;
+pub type Pieces = BTreeMap<&'static str, Piece>;
 
 /// Downloads a directory; `None`: there is none.
 pub(super) async fn directory(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
@@ -124,15 +124,17 @@ fn bad(what: impl Into<String>) -> io::Error {
 }
 
 /// Reads an archive; blocking.
-fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
+pub fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
     // What is cut or skipped still passes through, so the bound leaves room for one excess of each file.
     let total = expected.iter().fold(OVERHEAD, |sum, file| sum.saturating_add(file.max.saturating_mul(2)));
     let mut archive = tar::Archive::new(input.take(total));
     let mut pieces = Pieces::new();
     let mut seen = 0;
     // Raw: long names and extended headers would be read into memory at the size that they claim. Our names need neither.
-    for entry in archive.entries()?.raw(true) {
-        let entry = entry?;
+    // What the archive's reader says quotes the archive, and names in it may be a job's words.
+    let foreign = |e: io::Error| if e.kind() == io::ErrorKind::UnexpectedEof { bad("the archive is cut") } else { bad("no archive of ours") };
+    for entry in archive.entries().map_err(foreign)?.raw(true) {
+        let entry = entry.map_err(foreign)?;
         seen += 1;
         if seen > MAX_ENTRIES {
             return Err(bad("too many entries"));
@@ -144,7 +146,7 @@ fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
         if header.entry_type() != tar::EntryType::Regular {
             return Err(bad(format!("{} is not a regular file", file.name)));
         }
-        let size = header.entry_size()?;
+        let size = header.entry_size().map_err(foreign)?;
         if size > file.max && !file.cut {
             return Err(bad(format!("{} has {size} bytes, {} are allowed", file.name, file.max)));
         }

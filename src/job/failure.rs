@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 40] = [
+const CODES: [Code; 41] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -24,6 +24,7 @@ const CODES: [Code; 40] = [
     Code::EngineError,
     Code::ImageMissing,
     Code::ImageMismatch,
+    Code::IsolationMismatch,
     Code::GatewayUnavailable,
     Code::CodexAuthRequired,
     Code::CodexRateLimited,
@@ -74,8 +75,8 @@ impl JobResult {
             Reason::Interrupted => Code::JobFailed,
             Reason::Lost => Code::JobLost,
         };
-        let detail = self.sealed.as_ref().map_or(self.status.detail.as_str(), |sealed| sealed.detail.as_str());
-        let mut message = fragment(&crate::display::bounded(detail.as_bytes(), 500));
+        // Our own sentence; what the cell says of it stands in a field that says so.
+        let mut message = fragment(&crate::display::clip(self.status.detail.as_bytes(), 500));
         if let Some(provider) = self.provider_error.as_ref().filter(|provider| provider_code(provider) == Some(code)) {
             message.push_str(&in_detail(provider));
         }
@@ -84,6 +85,9 @@ impl JobResult {
             .with_detail("state", self.status.state.as_str())
             .with_detail("partial_patch", self.patch.is_some())
             .with_hint(hint(code, reason, self.provider_error.as_ref(), self.patch.is_some()));
+        if let Some(said) = &self.untrusted_detail {
+            error = error.with_detail("untrusted_detail", said.as_str());
+        }
         if let Some(provider) = &self.provider_error {
             if let Ok(value) = serde_json::to_value(provider) {
                 error = error.with_detail("provider", value);
@@ -128,7 +132,7 @@ fn in_detail(error: &ProviderError) -> String {
         (None, Some(seconds)) => format!("; it says to try again after {seconds} s"),
         (None, None) => String::new(),
     };
-    format!(": {}{when}", crate::display::bounded(error.message.as_bytes(), 300))
+    format!(": {}{when}", crate::display::clip(error.message.as_bytes(), 300))
 }
 
 /// When the provider says that a retry makes sense; a reset time in the past means now.
@@ -162,8 +166,8 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",
         (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
         (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",
+        (Code::OutOfDisk, _) => "raise `[limits] disk` or `inodes`, or give it a smaller task",
         (Code::GatewayLimit, _) => "see which ceiling the message names, raise it in the settings or give the job a smaller task",
-        (Code::OutOfDisk, _) => "raise `[limits] disk` or give it a smaller task",
         (Code::JobCancelled | Code::JobLost, _) | (_, Reason::Interrupted) => "start a new job",
         _ => "read the job's log (`anchorhold logs`), correct the cause and start a new job",
     };

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::admin::{self, Session};
 use super::spec;
 use crate::config::Settings;
-use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance};
 use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
 use crate::protocol::{PROTOCOL_VERSION, paths};
@@ -70,8 +70,16 @@ fn judge(facts: &ContainerFacts, settings: &Settings, image: &ImageFacts) -> Ver
 }
 
 impl Gateway {
-    /// Makes sure that a gateway runs which this process can use. `found` is what [`look`] saw.
-    pub(super) async fn ensure(&self, engine: &Engine, settings: &Settings, image: &ImageFacts, found: Option<ContainerFacts>) -> Result<()> {
+    /// Makes sure that a gateway runs which this process can use. `found` is what [`look`] saw. Gives whether the engine has quotas for volumes: that was
+    /// tried when the gateway was made, and stands on its label.
+    pub(super) async fn ensure(
+        &self,
+        engine: &Engine,
+        settings: &Settings,
+        image: &ImageFacts,
+        found: Option<ContainerFacts>,
+        tolerance: Tolerance,
+    ) -> Result<bool> {
         let mut found = found;
         // Other processes may do the same at the same time; then one of the next rounds finds the work done. They may also replace each
         // other's, as when the image was just rebuilt, so rounds are bounded by time and come with a pause.
@@ -81,22 +89,25 @@ impl Gateway {
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER;
             let Some(facts) = found else {
-                if self.create(engine, settings, image).await? {
-                    return self.wait_ready(engine, settings).await;
+                if let Some(quota) = self.create(engine, settings, image, tolerance).await? {
+                    self.wait_ready(engine, settings).await?;
+                    return Ok(quota);
                 }
                 found = look(engine, settings).await?;
                 continue;
             };
             let container = ContainerRef::Id(facts.id.clone());
+            let quota = facts.labels.get(spec::GATEWAY_QUOTA).is_some_and(|text| text == "true");
             match judge(&facts, settings, image) {
-                Verdict::Use => return Ok(()),
+                Verdict::Use => return Ok(quota),
                 Verdict::Start => {
                     engine.start_container(&container).await?;
-                    return self.wait_ready(engine, settings).await;
+                    self.wait_ready(engine, settings).await?;
+                    return Ok(quota);
                 }
                 Verdict::Unpause => {
                     engine.unpause_container(&container).await?;
-                    return Ok(());
+                    return Ok(quota);
                 }
                 Verdict::Foreign => {
                     return Err(Error::new(
@@ -107,7 +118,7 @@ impl Gateway {
                 }
                 Verdict::Outdated => {
                     if !self.idle(engine, settings).await? {
-                        return Ok(());
+                        return Ok(quota);
                     }
                     // The old one's session ends with it.
                     *self.session.lock().await = None;
@@ -136,14 +147,19 @@ impl Gateway {
         }
     }
 
-    /// Creates and starts it; `false`: another process was first.
-    async fn create(&self, engine: &Engine, settings: &Settings, image: &ImageFacts) -> Result<bool> {
-        match engine.create_container(&spec::gateway(settings, &image.id)?).await {
+    /// Creates, checks and starts it, and gives whether the engine has quotas; `None`: another process was first.
+    async fn create(&self, engine: &Engine, settings: &Settings, image: &ImageFacts, tolerance: Tolerance) -> Result<Option<bool>> {
+        let quota = engine.has_volume_quota().await?;
+        let asked = spec::gateway(settings, &image.id, quota)?;
+        match engine.create_container(&asked).await {
             Ok((id, warnings)) => {
-                for warning in warnings {
-                    tracing::warn!(warning, "the engine about the gateway");
-                }
                 let container = id.into();
+                if let Err(e) = engine.verify_container(&container, &asked, &warnings, tolerance).await {
+                    if let Err(e) = engine.remove_container(&container).await {
+                        tracing::warn!(error = e.chain(), "left a gateway that is not as it was asked for");
+                    }
+                    return Err(e);
+                }
                 if let Err(e) = engine.start_container(&container).await {
                     // A container that this engine cannot start is of no use to the next attempt.
                     if let Err(e) = engine.remove_container(&container).await {
@@ -152,9 +168,9 @@ impl Gateway {
                     let hint = "set `[gateway] network` to a network of this engine, and run `anchorhold doctor`";
                     return Err(Error::new(Code::GatewayUnavailable, "start the gateway").with_hint(hint).with_source(e));
                 }
-                Ok(true)
+                Ok(Some(quota))
             }
-            Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(false),
+            Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -240,7 +256,7 @@ mod tests {
     use crate::engine::ContainerId;
 
     fn facts(state: ContainerState, change: impl FnOnce(&mut std::collections::BTreeMap<String, String>)) -> ContainerFacts {
-        let mut labels = spec::gateway(&Settings::default(), "sha256:1").unwrap().labels;
+        let mut labels = spec::gateway(&Settings::default(), "sha256:1", false).unwrap().labels;
         change(&mut labels);
         ContainerFacts {
             id: ContainerId::parse(&"a".repeat(64)).unwrap(),

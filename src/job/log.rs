@@ -12,14 +12,14 @@ const MAX_LOG: usize = 16 << 20;
 
 /// Cuts a byte stream into lines; a line longer than a record may be is dropped.
 #[derive(Default)]
-pub(super) struct Lines {
+pub struct Lines {
     pending: Vec<u8>,
     skipping: bool,
 }
 
 impl Lines {
     /// Takes bytes and gives each record that is now complete.
-    pub(super) fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(Progress)) {
+    pub fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(Progress)) {
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             let (body, ends) = match piece.split_last() {
                 Some((b'\n', body)) => (body, true),

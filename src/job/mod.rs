@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod attest;
+mod audit;
 mod authorities;
 mod bury;
 mod check;
@@ -18,6 +19,7 @@ mod failure;
 mod gateway;
 mod gc;
 pub mod id;
+mod isolation;
 mod labels;
 mod list;
 mod log;
@@ -30,8 +32,17 @@ mod start;
 mod state;
 mod status;
 mod time;
+mod version;
 mod watch;
+pub mod weakness;
 
+pub use audit::LedgerPart;
 pub use id::JobId;
+/// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
+pub mod readers {
+    pub use super::download::{Expected, Piece, Pieces, read as read_download};
+    pub use super::log::Lines;
+}
+
 pub use model::*;
 pub use service::Jobs;

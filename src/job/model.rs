@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::JobId;
 use crate::protocol::request::JobKind;
-use crate::protocol::result::{ProviderError, Reason, Refused, SealedResult, Usage};
+use crate::protocol::result::{ProviderError, Reason, SealedResult, Usage};
 use crate::workspace::{Applies, FileChange, Risk, ShownPath, SnapshotSummary};
 
 /// Which of the user's Codex settings a job gets.
@@ -195,6 +195,18 @@ pub struct StartedJob {
     pub replayed: bool,
 }
 
+/// Something of the workspace that no patch carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotCarried {
+    /// Which path.
+    #[serde(flatten)]
+    pub path: ShownPath,
+    /// What lies there: one of [`crate::protocol::result::KINDS`], or `other`.
+    pub kind: &'static str,
+    /// Why: one of [`crate::protocol::result::REFUSALS`] or [`crate::protocol::result::ALTERATIONS`], or `other`.
+    pub why: &'static str,
+}
+
 /// Everything about an ended job.
 #[derive(Debug, Clone)]
 pub struct JobResult {
@@ -218,10 +230,16 @@ pub struct JobResult {
     pub applies: Option<Applies>,
     /// What was sent.
     pub snapshot: SnapshotSummary,
-    /// Paths that the seal or the collector left out.
-    pub refused: Vec<Refused>,
+    /// What the cell says of its end where that is no sentence of ours: a job's words, escaped, bounded.
+    pub untrusted_detail: Option<String>,
+    /// Paths that the seal or the collector left out: the first 200.
+    pub refused: Vec<NotCarried>,
     /// How many there were, the unlisted ones included.
     pub refused_count: u64,
+    /// Files whose content is told, but that have something which no patch can say: the first 100.
+    pub altered: Vec<NotCarried>,
+    /// How many there were, the unlisted ones included.
+    pub altered_count: u64,
     /// New paths that the base's own ignore rules exclude: not in the patch. Directories with a slash at the end, for all that is in them; at most 100.
     pub ignored: Vec<ShownPath>,
     /// How many there were, the unlisted ones included.
@@ -238,6 +256,13 @@ pub struct JobResult {
     pub events: Vec<u8>,
     /// The manifest's digest matched the one in the gateway's ledger (or in this process, which delivered it).
     pub manifest_verified: bool,
+}
+
+impl JobResult {
+    /// The whole workspace was compared, and all that changed is what no patch can carry.
+    pub fn only_refused(&self) -> bool {
+        self.patch.is_none() && self.changes.is_empty() && self.refused_count > 0 && self.sealed.as_ref().is_some_and(|sealed| sealed.seal.complete)
+    }
 }
 
 /// One row of a list.

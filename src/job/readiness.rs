@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Jobs;
+use super::weakness::{self, Weakness};
+use super::{Jobs, isolation};
 use crate::config::Settings;
 use crate::engine::{ContainerRef, ContainerState, Engine, EngineFacts, ObjectName};
 use crate::error::{Error, Result};
@@ -91,6 +92,8 @@ pub struct Readiness {
     pub gateway: GatewayState,
     /// The API key.
     pub credential: Credential,
+    /// What is weak about the engine, the worst first; jobs run all the same.
+    pub weaknesses: Vec<Weakness>,
 }
 
 impl Readiness {
@@ -122,8 +125,18 @@ impl Jobs {
         checks.push(check_credential(&credential));
         checks.extend(check_authorities(settings).await);
         checks.push(check_git().await);
-        Readiness { checks, engine, image, gateway, credential }
+        let weaknesses = match &engine {
+            Some(facts) => weaknesses(facts).await,
+            None => Vec::new(),
+        };
+        Readiness { checks, engine, image, gateway, credential, weaknesses }
     }
+}
+
+async fn weaknesses(facts: &EngineFacts) -> Vec<Weakness> {
+    let host = facts.host.clone();
+    let local = tokio::task::spawn_blocking(move || weakness::Local::look(&host)).await.unwrap_or_default();
+    weakness::find(facts, &local)
 }
 
 struct EngineSide {
@@ -150,7 +163,12 @@ async fn ask_engine(settings: &Settings) -> EngineSide {
         Err(error) => return EngineSide::failed(failed("engine", &error)),
     };
     let place = crate::display::line(facts.host.as_bytes());
-    let mut checks = vec![good("engine", format!("version {} at {place}", crate::display::line(facts.version.as_bytes())))];
+    let version = crate::display::line(facts.version.as_bytes());
+    // A job would be refused for the same reasons.
+    let mut checks = vec![match isolation::judge(settings, &facts, true) {
+        Ok(_) => good("engine", format!("version {version} at {place}")),
+        Err(error) => failed("engine", &error),
+    }];
 
     let image = match engine.inspect_image(&settings.image.name).await {
         Ok(Some(found)) => {

@@ -3,7 +3,9 @@
 use super::JobId;
 use super::service::Core;
 use super::status::{self, Observed};
-use crate::error::Result;
+use crate::engine::UploadStream;
+use crate::error::{Error, Result};
+use crate::protocol::paths;
 
 /// How long a second start may take to seal: it walks the whole workspace.
 const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);
@@ -30,6 +32,12 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
     let container = now.found.container();
     tracing::info!(job = %id, exit_code = now.found.facts.exit_code, "it died unsealed: starting it again to seal");
     let engine = core.engine().await?;
+    if now.found.facts.oom_killed {
+        // Nothing runs in it, and only root of the container may write there. Without it the job is called interrupted, which is true as well.
+        if let Err(e) = engine.upload(&container, paths::JOB_STATE, memory_note()?).await {
+            tracing::warn!(job = %id, error = e.chain(), "could not leave word of the kill");
+        }
+    }
     engine.start_container(&container).await?;
     let ended = tokio::time::timeout(SEAL_WITHIN, engine.wait_container(&container)).await;
     match ended {
@@ -43,6 +51,29 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
         return status::observe(core, id).await?.ok_or_else(super::id::not_found);
     }
     Ok(after)
+}
+
+/// A tar stream with one empty file.
+fn memory_note() -> Result<UploadStream> {
+    let failed = |e: std::io::Error| Error::internal("write a note").with_source(e);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut entry = |name: &str, kind, mode| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_mtime(1);
+        header.set_size(0);
+        // `append_data` would drop the "./", which must come first so that no engine takes the stream for a compressed one.
+        if let Some(field) = header.as_old_mut().name.get_mut(..name.len()) {
+            field.copy_from_slice(name.as_bytes());
+        }
+        header.set_cksum();
+        tar.append(&header, std::io::empty())
+    };
+    entry("./", tar::EntryType::Directory, 0o700).map_err(failed)?;
+    entry(paths::KILLED_FOR_MEMORY, tar::EntryType::Regular, 0o600).map_err(failed)?;
+    let stream = bytes::Bytes::from(tar.into_inner().map_err(failed)?);
+    Ok(Box::pin(futures_util::stream::iter([Ok(stream)])))
 }
 
 /// Kills a container that is past every limit: its own clock has failed.

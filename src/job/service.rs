@@ -12,11 +12,12 @@ use super::attest::{self, Attestation};
 use super::deliveries::Deliveries;
 use super::gateway::Gateway;
 use super::status::{self, Observed};
-use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, ListFilter, StartedJob};
-use super::{collect, consume, gc, list, log, seal, spec, start, watch};
+use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, LedgerPart, ListFilter, StartedJob};
+use super::{audit, collect, consume, gc, list, log, seal, spec, start, watch};
 use crate::config::Settings;
 use crate::engine::{ContainerRef, Engine, EngineFacts};
 use crate::error::{Error, Result};
+use crate::protocol::ledger::Head;
 use crate::protocol::progress::Progress;
 
 /// At most one opportunistic sweep a process in this time.
@@ -231,6 +232,12 @@ impl Jobs {
     /// What the job's cell really is, asked from the engine and the gateway, with digests of what went in and out.
     pub async fn attest(&self, id: &JobId) -> Result<Attestation> {
         attest::attest(&self.core, id).await
+    }
+
+    /// Reads the gateway's ledger, file by file; gives back its head. Whether it holds is for the reader to find out.
+    pub async fn ledger(&self, each: &mut (dyn FnMut(LedgerPart<'_>) + Send)) -> Result<Head> {
+        let engine = self.core.engine().await?;
+        audit::read(&self.core, &engine, each).await
     }
 
     /// Removes what has expired or belongs to nobody.

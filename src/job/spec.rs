@@ -1,24 +1,23 @@
-//! The two kinds of container we make, and what of their cell the engine enforces.
+//! The kinds of container we make.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-
+use super::JobId;
+use super::isolation::Walls;
 use super::labels::JobLabels;
-use super::{Isolation, JobId};
 use crate::config::Settings;
-use crate::engine::{ContainerSpec, EngineFacts, ObjectName, TmpfsMount, VolumeMount};
-use crate::error::{Code, Error, Result};
+use crate::engine::{ContainerSpec, ObjectName, TmpfsMount, VolumeMount};
+use crate::error::Result;
 use crate::protocol::{PROTOCOL_VERSION, paths};
 
-/// The agent's uid and gid: one fixed id for now.
-pub(super) const AGENT_UID: u32 = 20001;
 /// The gateway's uid; its group is root's, so that PID 1 of a job may connect to its socket and the agent may not.
 pub(super) const GATEWAY_USER: &str = "20000:0";
 /// Marks the gateway's container and volumes; the value is the container's name.
 pub(super) const GATEWAY: &str = "anchorhold.gateway";
 /// The engine network that the gateway was made for.
 pub(super) const GATEWAY_NETWORK: &str = "anchorhold.network";
+/// Whether the engine limits the size of volumes, as was tried when the gateway was made.
+pub(super) const GATEWAY_QUOTA: &str = "anchorhold.volume_quota";
 /// [`PROTOCOL_VERSION`] of the gateway.
 pub(super) const GATEWAY_PROTOCOL: &str = "anchorhold.protocol";
 
@@ -31,6 +30,17 @@ const LOG_BYTES: u64 = 4 << 20;
 const STOP_SECONDS: i64 = 30;
 /// `/tmp` lies in the cell's memory.
 const TMP_BYTES: u64 = 1 << 30;
+/// Names in `/tmp`; each takes about a kilobyte of the cell's memory.
+const TMP_INODES: u64 = 100_000;
+/// Open files of a process. Descriptors are the kernel's own memory; this is more than a build needs.
+pub(super) const OPEN_FILES: i64 = 16_384;
+/// A cell is killed before the host's own processes when the host's memory runs out. Where the engine may (`SYS_RESOURCE`), this is also the floor below
+/// which the agent cannot bring its own score: the kernel keeps the last value that was set with that capability. The agent starts at 1000, so when the
+/// cell's memory runs out its processes go first, the largest of them foremost. An agent that lowers itself to the floor is level with PID 1, which is
+/// small; where there is no floor it can push PID 1 to the front. Then the cell dies, the engine says that it was for memory, and the second start seals.
+const JOB_OOM_SCORE: i64 = 500;
+/// What a volume may be larger than the delivered tree and the disk limit, where the engine has quotas: the watcher ends a job before its volume is full.
+const QUOTA_SLACK: u64 = 512 << 20;
 const GATEWAY_MEMORY: u64 = 512 << 20;
 
 /// The name of a job's container.
@@ -52,12 +62,20 @@ fn socket_volume(settings: &Settings) -> Result<ObjectName> {
     ObjectName::parse(&format!("{}-socket", settings.gateway.name))
 }
 
-/// A job's container.
-pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels) -> Result<ContainerSpec> {
+/// A job's container; of its settings alone, so that its fingerprint is the same for each job with them.
+pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels, walls: &Walls) -> Result<ContainerSpec> {
     let [workspace, own] = volume_names(&labels.id)?;
-    let volume =
-        |volume, target: &str| VolumeMount { volume, target: target.to_owned(), read_only: false, copy_owner: false, labels: labels.write_volume() };
     let limits = &settings.limits;
+    // A backstop behind the watcher. The job's own volume holds the delivery, HOME and what is sealed: old and new bytes of each change.
+    let room = limits.disk.0.saturating_add(settings.workspace.max_bytes.0.saturating_mul(2)).saturating_add(QUOTA_SLACK);
+    let volume = |volume, target: &str, room| VolumeMount {
+        volume,
+        target: target.to_owned(),
+        read_only: false,
+        copy_owner: false,
+        labels: labels.write_volume(),
+        quota: walls.disk_quota.then_some(room),
+    };
     let tmp_bytes = (limits.memory.0 / 4).min(TMP_BYTES);
     Ok(ContainerSpec {
         name: job_name(&labels.id)?,
@@ -68,29 +86,44 @@ pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels) -> Resul
         labels: labels.write(),
         network: "none".to_owned(),
         volumes: vec![
-            volume(workspace, paths::WORKSPACE),
-            volume(own, paths::JOB),
+            volume(workspace, paths::WORKSPACE, room),
+            volume(own, paths::JOB, room.saturating_mul(3)),
             VolumeMount {
                 volume: socket_volume(settings)?,
                 target: paths::SOCKET_DIR.to_owned(),
                 read_only: true,
                 copy_owner: false,
                 labels: gateway_labels(settings),
+                quota: None,
             },
         ],
-        tmpfs: vec![TmpfsMount { target: "/tmp".to_owned(), options: format!("rw,exec,nosuid,nodev,size={tmp_bytes},mode=1777") }],
+        tmpfs: vec![TmpfsMount {
+            target: "/tmp".to_owned(),
+            options: format!("rw,exec,nosuid,nodev,size={tmp_bytes},nr_inodes={TMP_INODES},mode=1777"),
+        }],
         cap_add: INIT_CAPABILITIES.map(str::to_owned).to_vec(),
-        runtime: runtime(settings),
+        runtime: Some(walls.runtime.clone()).filter(|name| !name.is_empty()),
         memory: Some(limits.memory.0),
         cpus: Some(limits.cpus),
         pids: Some(limits.pids),
-        // Open files stay at the engine's own limit: raising it fails where the engine itself may not.
-        ulimits: vec![("core".to_owned(), 0)],
+        ulimits: job_ulimits(room),
+        // Memory in a System V segment outlives its process, and with it the seal would have to live; so it goes with its last process.
+        sysctls: vec![("kernel.shm_rmid_forced".to_owned(), "1".to_owned())],
+        oom_score: JOB_OOM_SCORE,
         restart_unless_stopped: false,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: STOP_SECONDS,
-        own_seccomp: labels.isolation["seccomp"] == true,
+        own_seccomp: walls.seccomp,
     })
+}
+
+/// Limits of PID 1, and so the upper ones of all: each is below what an engine gives, because raising one needs a right that a nested engine lacks. `init`
+/// gives the agent the same or lower ones once more; either alone would bound it.
+fn job_ulimits(room: u64) -> Vec<(String, i64)> {
+    let largest_file = i64::try_from(room.saturating_mul(3)).unwrap_or(i64::MAX);
+    [("core", 0), ("fsize", largest_file), ("memlock", 64 << 10), ("msgqueue", 0), ("nice", 0), ("nofile", OPEN_FILES), ("rtprio", 0)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
 }
 
 /// A container that is never started and only says, by its labels, how a job ended that never ran.
@@ -111,6 +144,8 @@ pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec
         cpus: None,
         pids: None,
         ulimits: Vec::new(),
+        sysctls: Vec::new(),
+        oom_score: 0,
         restart_unless_stopped: false,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: 1,
@@ -119,9 +154,10 @@ pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec
 }
 
 /// The gateway's container.
-pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSpec> {
+pub(super) fn gateway(settings: &Settings, image_id: &str, volume_quota: bool) -> Result<ContainerSpec> {
     let mut labels = gateway_labels(settings);
     labels.insert(GATEWAY_NETWORK.to_owned(), settings.gateway.network.clone());
+    labels.insert(GATEWAY_QUOTA.to_owned(), volume_quota.to_string());
     labels.insert(GATEWAY_PROTOCOL.to_owned(), PROTOCOL_VERSION.to_string());
     labels.insert("anchorhold.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let volume = |volume, target: &str| VolumeMount {
@@ -131,6 +167,7 @@ pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSp
         // The gateway has no capability: the image's directories give its volumes their owner.
         copy_owner: true,
         labels: gateway_labels(settings),
+        quota: None,
     };
     Ok(ContainerSpec {
         name: ObjectName::parse(&settings.gateway.name)?,
@@ -152,6 +189,8 @@ pub(super) fn gateway(settings: &Settings, image_id: &str) -> Result<ContainerSp
         pids: Some(256),
         // Open files stay at the engine's own limit: raising it fails where the engine itself may not.
         ulimits: vec![("core".to_owned(), 0)],
+        sysctls: Vec::new(),
+        oom_score: 0,
         restart_unless_stopped: true,
         log_max_bytes: LOG_BYTES,
         stop_timeout_seconds: 10,
@@ -167,83 +206,16 @@ fn runtime(settings: &Settings) -> Option<String> {
     Some(settings.engine.runtime.clone()).filter(|name| !name.is_empty())
 }
 
-/// What the engine enforces of a job's cell and what it cannot; part of every status and result. A runtime that the engine does not
-/// have is refused here, before anything is created.
-pub(super) fn isolation(settings: &Settings, engine: &EngineFacts, requested: Isolation) -> Result<Value> {
-    let runtime = if settings.engine.runtime.is_empty() { &engine.default_runtime } else { &settings.engine.runtime };
-    if !settings.engine.runtime.is_empty() && !engine.runtimes.contains(&settings.engine.runtime) {
-        return Err(Error::new(Code::InvalidConfig, format!("the engine has no runtime {:?}", settings.engine.runtime))
-            .with_hint(format!("set `[engine] runtime` to one of: {}", engine.runtimes.join(", ")))
-            .with_detail("field", "engine.runtime")
-            .with_detail("allowed_values", engine.runtimes.clone()));
-    }
-    let option = |name: &str| engine.security_options.iter().any(|option| option.starts_with(&format!("name={name}")));
-    // The profile is ours, so the engine's default one does not matter.
-    let seccomp = option("seccomp");
-    let mut not_enforced = Vec::new();
-    if !engine.memory_limit {
-        not_enforced.push("memory: this engine cannot limit it");
-    }
-    if !engine.swap_limit {
-        not_enforced.push("swap: this engine cannot limit it");
-    }
-    if !engine.pids_limit {
-        not_enforced.push("processes: this engine cannot limit them");
-    }
-    if !seccomp {
-        not_enforced.push("system calls: this engine has no seccomp, so none is refused");
-    }
-    not_enforced.push("disk: no quota on the engine's volumes; the cell's own watcher ends the job over its limit");
-    let limits = &settings.limits;
-    Ok(json!({
-        "requested": requested.as_str(),
-        "runtime": runtime,
-        "network": "none",
-        "model_access": "unix socket to the gateway",
-        "root_file_system": "read-only",
-        "host_mounts": 0,
-        "agent": { "uid": AGENT_UID, "capabilities": 0, "no_new_privileges": true },
-        "seccomp": seccomp,
-        "mandatory_access_control": if option("apparmor") { "apparmor" } else if option("selinux") { "selinux" } else { "none" },
-        "user_namespace": option("userns") || option("rootless"),
-        "memory_bytes": limits.memory.0,
-        "cpus": limits.cpus,
-        "processes": limits.pids,
-        "disk_bytes": limits.disk.0,
-        "not_enforced": not_enforced,
-    }))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::isolation::judge;
+    use super::super::isolation::tests::engine_facts;
     use super::super::labels::tests::sample;
     use super::*;
 
-    fn engine_facts() -> EngineFacts {
-        EngineFacts {
-            host: "unix:///run/engine.sock".into(),
-            version: "20.10".into(),
-            api_version: "1.41".into(),
-            kernel: "6".into(),
-            operating_system: "Debian".into(),
-            architecture: "x86_64".into(),
-            storage_driver: "overlay2".into(),
-            cgroup_version: "1".into(),
-            security_options: vec!["name=seccomp,profile=default".into()],
-            runtimes: vec!["runc".into()],
-            default_runtime: "runc".into(),
-            runc_version: "1".into(),
-            swap_limit: true,
-            memory_limit: true,
-            pids_limit: true,
-            live_restore: false,
-            warnings: Vec::new(),
-        }
-    }
-
     #[test]
     fn a_job_has_no_network_no_host_path_and_only_reads_the_socket() {
-        let spec = job(&Settings::default(), "sha256:1", &sample()).unwrap();
+        let spec = job(&Settings::default(), "sha256:1", &sample(), &judge(&Settings::default(), &engine_facts(), false).unwrap()).unwrap();
         assert_eq!(spec.network, "none");
         assert_eq!(spec.user, "0:0");
         assert!(!spec.restart_unless_stopped);
@@ -259,29 +231,19 @@ mod tests {
         );
         assert!(!spec.cap_add.iter().any(|cap| matches!(cap.as_str(), "SYS_ADMIN" | "DAC_OVERRIDE" | "NET_RAW" | "NET_ADMIN")));
         assert_eq!(spec.memory, Some(4 << 30));
+        assert!(spec.volumes.iter().all(|volume| volume.quota.is_none()));
+        let walls = judge(&Settings::default(), &engine_facts(), true).unwrap();
+        let quotas: Vec<_> = job(&Settings::default(), "sha256:1", &sample(), &walls).unwrap().volumes.iter().map(|v| v.quota.is_some()).collect();
+        assert_eq!(quotas, [true, true, false]);
         // The shared socket volume must not carry one job's labels.
         assert!(!spec.volumes[2].labels.contains_key(super::super::labels::JOB));
     }
 
     #[test]
     fn the_gateway_has_no_capability_and_no_job_label() {
-        let spec = gateway(&Settings::default(), "sha256:1").unwrap();
+        let spec = gateway(&Settings::default(), "sha256:1", false).unwrap();
         assert!(spec.cap_add.is_empty());
         assert!(!spec.labels.contains_key(super::super::labels::JOB));
         assert_eq!(spec.user, "20000:0");
-    }
-
-    #[test]
-    fn what_the_engine_cannot_enforce_is_said() {
-        let strict = isolation(&Settings::default(), &engine_facts(), Isolation::Inherit).unwrap();
-        assert_eq!(strict["not_enforced"].as_array().unwrap().len(), 1);
-        assert_eq!(strict["seccomp"], true);
-        let weak = EngineFacts { swap_limit: false, memory_limit: false, pids_limit: false, security_options: Vec::new(), ..engine_facts() };
-        let weak = isolation(&Settings::default(), &weak, Isolation::IgnoreConfig).unwrap();
-        assert_eq!(weak["not_enforced"].as_array().unwrap().len(), 5);
-        assert_eq!(weak["requested"], "ignore-config");
-        let mut settings = Settings::default();
-        settings.engine.runtime = "runsc".into();
-        assert_eq!(isolation(&settings, &engine_facts(), Isolation::Inherit).unwrap_err().code, Code::InvalidConfig);
     }
 }

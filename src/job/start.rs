@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deliver::{Parcel, deliver, new_pass, sha256_hex};
+use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
+use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
@@ -15,7 +16,7 @@ use super::time::now_ms;
 use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
-use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName};
+use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
@@ -46,7 +47,7 @@ struct Local {
 struct Remote {
     engine: Engine,
     image: ImageFacts,
-    isolation: serde_json::Value,
+    walls: Walls,
 }
 
 /// The digests behind an idempotency key.
@@ -91,9 +92,9 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
 
     let planning = {
         let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
-        blocking(&core, move || crate::workspace::plan(&workspace, &settings.workspace))
+        blocking(&core, move || crate::workspace::plan_within(&workspace, &settings.roots.allow, &settings.workspace))
     };
-    let (plan, remote, replay) = tokio::join!(planning, find_remote(&core, request.isolation), find_keyed(&core, keyed.as_ref()));
+    let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
     if let Some(replay) = replay? {
         return Ok(replay);
@@ -137,14 +138,18 @@ fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inhe
     request.model.as_ref().or(default).or(inherited.model.as_ref()).cloned()
 }
 
-async fn find_remote(core: &Arc<Core>, isolation: Isolation) -> Result<Remote> {
+async fn find_remote(core: &Arc<Core>) -> Result<Remote> {
     let engine = core.engine().await?;
     let (image, found, facts) =
         tokio::join!(crate::image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
     let image = image?;
     let facts: EngineFacts = facts?;
-    let isolation = spec::isolation(&core.settings, &facts, isolation)?;
-    core.gateway.ensure(&engine, &core.settings, &image, found?).await?;
+    // Before the gateway: an engine that is refused gets nothing at all. What the gateway knows of quotas is put in afterwards.
+    let mut walls = isolation::judge(&core.settings, &facts, true)?;
+    let disk_quota = core.gateway.ensure(&engine, &core.settings, &image, found?, walls.tolerance).await?;
+    if !disk_quota {
+        walls = isolation::judge(&core.settings, &facts, false)?;
+    }
     // Opening the control session takes as long as an exec: begin now, the delivery needs it first.
     let warming = core.clone();
     let at = engine.clone();
@@ -153,7 +158,7 @@ async fn find_remote(core: &Arc<Core>, isolation: Isolation) -> Result<Remote> {
             tracing::debug!(error = e.chain(), "the gateway's control is not there yet");
         }
     });
-    Ok(Remote { engine, image, isolation })
+    Ok(Remote { engine, image, walls })
 }
 
 /// The job that a key names already, if there is one.
@@ -201,7 +206,8 @@ impl Draft<'_> {
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
         let queue_seconds = settings.limits.queue_seconds;
-        let labels = JobLabels {
+        let uid = remote.walls.draw_uid();
+        let mut labels = JobLabels {
             id: id.clone(),
             instance: settings.engine.instance.clone(),
             kind: JobKind::Delegate,
@@ -214,12 +220,12 @@ impl Draft<'_> {
             queue_seconds,
             ttl_seconds: settings.retention.ttl_seconds,
             model: model.clone(),
-            uid: spec::AGENT_UID,
+            uid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             prepare_by,
             idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
-            isolation: remote.isolation,
+            isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
             ended: None,
         };
         let pass = new_pass();
@@ -236,11 +242,12 @@ impl Draft<'_> {
                 ignore_rules: request.isolation == Isolation::IgnoreRules,
             },
             subdirectory: plan.subdirectory().cloned(),
-            agent_uid: spec::AGENT_UID,
+            agent_uid: uid,
             deadline_seconds,
             queue_seconds,
             unreachable_seconds: settings.model.unreachable_seconds,
             disk_bytes: settings.limits.disk.0,
+            inodes: settings.limits.inodes,
             pass: pass.to_string(),
             manifest_sha256: String::new(),
             commit_subject: subject(plan.head_subject()),
@@ -262,19 +269,22 @@ impl Draft<'_> {
                 connections: settings.gateway.max_connections,
             },
         };
-        let container_spec = spec::job(settings, &remote.image.id, &labels)?;
+        let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
+        labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
+        container_spec.labels = labels.write();
         let made = match &keyed {
             None => Ok(remote.engine.create_container(&container_spec).await?),
-            Some(keyed) => create_keyed(core, &remote.engine, container_spec, &id, keyed).await?,
+            Some(keyed) => create_keyed(core, &remote.engine, container_spec.clone(), &id, keyed).await?,
         };
         match made {
             Ok((container, warnings)) => {
-                for warning in warnings {
-                    tracing::warn!(job = %id, warning, "the engine about a job");
+                for warning in &warnings {
+                    tracing::debug!(job = %id, warning, "the engine about a job");
                 }
                 let facts = status::just_created(container.clone(), &labels, &remote.image.id);
                 let container = ContainerRef::Id(container);
-                let parcel = Parcel { labels, container, image_id: remote.image.id, plan, request: job_request, admission };
+                let asked = Asked { spec: container_spec, warnings, tolerance: remote.walls.tolerance };
+                let parcel = Parcel { labels, container, image_id: remote.image.id, asked, plan, request: job_request, admission };
                 Ok((Some(parcel), facts, None))
             }
             Err(seen) => {

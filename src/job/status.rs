@@ -9,6 +9,7 @@ use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::progress::{Phase, Progress};
 use crate::protocol::result::Reason;
+use crate::weaken;
 
 /// Longest activity text in characters.
 const MAX_ACTIVITY: usize = 200;
@@ -25,7 +26,7 @@ impl Found {
     pub(super) fn from_facts(facts: ContainerFacts, instance: &str) -> Option<Self> {
         let labels = JobLabels::parse(&facts.labels)?;
         let named = facts.name == format!("anchorhold-{}", labels.id);
-        (named && labels.instance == instance).then_some(Self { facts, labels })
+        (named && (labels.instance == instance || weaken::off("callers.instance"))).then_some(Self { facts, labels })
     }
 
     pub(super) fn container(&self) -> ContainerRef {
@@ -104,7 +105,7 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
         untrusted_activity: if is_final {
             None
         } else {
-            last.and_then(|record| record.message.as_deref()).map(|text| crate::display::line(text.as_bytes()).chars().take(MAX_ACTIVITY).collect())
+            last.and_then(|record| record.message.as_deref()).map(|text| crate::display::clip(text.as_bytes(), MAX_ACTIVITY))
         },
         queue_position: if is_final { None } else { last.and_then(|record| record.position) },
         events_seen: last.map_or(0, |record| record.events),
@@ -153,7 +154,7 @@ mod tests {
             assert_eq!((status.state, status.poll_after_ms, status.queue_position), (JobState::Queued, poll, Some(4)));
             assert_eq!((status.ended_at, status.expires_at, status.result_ok), (None, None, None));
             let shown = status.untrusted_activity.unwrap();
-            assert!(shown.starts_with("a\\u{1b}[31m\\n") && shown.chars().count() == MAX_ACTIVITY);
+            assert!(shown.starts_with("a\\u{1b}[31m\\n") && shown.ends_with(" …[cut]") && shown.chars().count() <= MAX_ACTIVITY + 7);
         }
     }
 

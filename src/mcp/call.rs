@@ -18,7 +18,7 @@ pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
 
 /// Every key that a meta block may have, in the order in which it shows them.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 29] = [
     "cwd",
     "workspace_source",
     "workspace_warning",
@@ -39,6 +39,7 @@ const KEYS: [&str; 28] = [
     "security_warnings",
     "redacted_paths",
     "untrusted_fields",
+    "untrusted_boundary",
     "usage",
     "context_summary",
     "job_id",
@@ -161,14 +162,27 @@ impl From<Error> for Box<Failure> {
 /// What a tool's handler gives back.
 pub type Answer = std::result::Result<Reply, Box<Failure>>;
 
+/// The last gate: whatever a field holds, no text of an answer steers a terminal or hides from a reader. `diff` may be an exact patch, and is held
+/// to that by who makes it.
+fn seen(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.chars().any(crate::display::is_deceptive) => Value::String(crate::display::text(text.as_bytes())),
+        Value::Array(items) => Value::Array(items.into_iter().map(seen).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| if key == "diff" { (key, value) } else { (key, seen(value)) }).collect())
+        }
+        other => other,
+    }
+}
+
 /// The result on the wire. The text block repeats the structured content as JSON: clients of the contract read either, and a patch
 /// is inline only up to 200,000 bytes, so that twice stays bearable.
 pub fn to_result(answer: Answer, tool: ToolName, request_id: &str) -> CallToolResult {
     let (mut result, blocks) = match answer {
-        Ok(reply) => (CallToolResult::structured(reply.value), reply.blocks),
+        Ok(reply) => (CallToolResult::structured(seen(reply.value)), reply.blocks),
         Err(failure) => {
             let meta = failure.meta.unwrap_or_else(|| Meta::new(request_id)).delivered();
-            (CallToolResult::structured_error(envelope::failure(&failure.error, Some(tool), failure.partial, meta)), failure.blocks)
+            (CallToolResult::structured_error(seen(envelope::failure(&failure.error, Some(tool), failure.partial, meta))), failure.blocks)
         }
     };
     result.content.extend(blocks);

@@ -171,7 +171,7 @@ impl Reporter {
 
 /// One progress record in words.
 pub fn sentence(progress: &Progress) -> String {
-    let activity = progress.message.as_deref().map(|text| display::line(text.as_bytes())).filter(|text| !text.is_empty());
+    let activity = progress.message.as_deref().map(|text| display::clip(text.as_bytes(), 240)).filter(|text| !text.is_empty());
     match progress.phase {
         Phase::Unpacking => "unpacking the workspace".to_owned(),
         Phase::Queued => match progress.position {
@@ -179,7 +179,7 @@ pub fn sentence(progress: &Progress) -> String {
             None => "queued".to_owned(),
         },
         Phase::Running => match activity {
-            Some(activity) => format!("running: {}", activity.chars().take(240).collect::<String>()),
+            Some(activity) => format!("running; the agent's words: {activity}"),
             None => "running".to_owned(),
         },
         Phase::Sealing => "sealing the result".to_owned(),
@@ -225,8 +225,8 @@ mod tests {
             reason: None,
         };
         assert_eq!(sentence(&record(Phase::Queued, None, Some(2))), "queued (position 2)");
-        assert_eq!(sentence(&record(Phase::Running, Some("$ cargo test"), None)), "running: $ cargo test");
-        assert_eq!(sentence(&record(Phase::Running, Some("a\x1b]0;x\u{202e}"), None)), "running: a\\u{1b}]0;x\\u{202e}");
+        assert_eq!(sentence(&record(Phase::Running, Some("$ cargo test"), None)), "running; the agent's words: $ cargo test");
+        assert_eq!(sentence(&record(Phase::Running, Some("a\x1b]0;x\u{202e}"), None)), "running; the agent's words: a\\u{1b}]0;x\\u{202e}");
         assert_eq!(sentence(&record(Phase::Sealing, Some("ignored"), None)), "sealing the result");
     }
 }

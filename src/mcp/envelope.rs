@@ -6,6 +6,9 @@ use super::tools::ToolName;
 use crate::display;
 use crate::error::{Code, Error};
 
+/// Entries of a list in the details of an error.
+const MAX_DETAILS: usize = 100;
+
 /// The machine-readable next step for a code, and the tool that takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repair {
@@ -40,6 +43,9 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::EngineError => step("inspect_and_retry", Some(ToolName::Status), "see what the engine says, then retry"),
         Code::ImageMissing => step("build_image", Some(ToolName::Status), "run `anchorhold image build` on the machine of this server"),
         Code::ImageMismatch => step("build_image", Some(ToolName::Status), "run `anchorhold image build` again: the image is of another build"),
+        Code::IsolationMismatch => {
+            step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor`: the engine does not enforce what a job must have")
+        }
         Code::GatewayUnavailable => step("inspect_and_retry", Some(ToolName::Status), "look at the gateway container's log, then retry"),
         Code::CodexAuthRequired => step("authenticate", Some(ToolName::Status), "set the API key for the server's process and start it again"),
         Code::CodexRateLimited => step("retry_after_delay", called, "wait for retry_after_ms, or until the quota resets"),
@@ -60,6 +66,7 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::IdempotencyConflict | Code::IdempotencyResultUnavailable => step("use_new_idempotency_key", called, "use a new key, or none"),
         Code::ApplyConflict => step("inspect_and_retry", None, "apply by hand, or delegate again on the present tree"),
         Code::ResourceNotFound => step("list_resources", None, "use a URI of the resource templates with the id of a job"),
+        Code::LedgerBroken => step("inspect_and_retry", None, "keep a copy of the gateway's volume, and find out who could write to it"),
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
         Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
@@ -74,7 +81,7 @@ pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
     let mut object = Map::new();
     object.insert("code".into(), json!(error.code.as_str()));
     // Messages hold no job's words; paths and an engine's answers in them are still shown with care.
-    object.insert("message".into(), json!(display::bounded(error.chain().as_bytes(), 2000)));
+    object.insert("message".into(), json!(display::clip(error.chain().as_bytes(), 2000)));
     object.insert("temporary".into(), json!(error.code.temporary()));
     let retry_after_ms = error.retry_after_ms.or(match error.code {
         Code::JobRunning => Some(1000),
@@ -99,10 +106,10 @@ pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
     object.insert("repair".into(), Value::Object(step));
     for key in ["invalid_arguments", "limit_bytes", "actual_bytes", "candidate_roots"] {
         if let Some(value) = details.shift_remove(key) {
-            object.insert(key.into(), value);
+            object.insert(key.into(), super::render::clean(value, MAX_DETAILS));
         }
     }
-    object.insert("details".into(), Value::Object(details));
+    object.insert("details".into(), super::render::clean(Value::Object(details), MAX_DETAILS));
     object.entry("invalid_arguments").or_insert_with(|| json!([]));
     Value::Object(object)
 }

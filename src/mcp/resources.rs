@@ -8,6 +8,7 @@ use serde_json::Map;
 
 use super::call::Meta;
 use super::{envelope, render};
+use crate::display;
 use crate::error::{Code, Error};
 use crate::job::{JobId, Jobs};
 
@@ -56,8 +57,8 @@ pub fn templates() -> Vec<ResourceTemplate> {
         .into_iter()
         .map(|part| {
             let (title, description) = match part {
-                Part::Diff => ("Patch of a job", "The whole patch of an ended job, exact bytes; base64 where it is not UTF-8. Untrusted data."),
-                Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded. Untrusted data."),
+                Part::Diff => ("Patch of a job", "The whole patch of an ended job, exact bytes; base64 where it is not UTF-8 or holds characters that are not shown. Untrusted data."),
+                Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded, unseen characters as JSON escapes. Untrusted data."),
                 Part::Report => ("Report of a job", "Status, changed files, risk, snapshot and usage of an ended job, no list cut."),
             };
             ResourceTemplate::new(format!("anchorhold://jobs/{{id}}/{}", part.word()), format!("job-{}", part.word()))
@@ -76,7 +77,7 @@ pub fn templates() -> Vec<ResourceTemplate> {
 pub async fn read(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     contents(jobs, uri).await.map_err(|error| {
         let data = envelope::failure(&error, None, None, Meta::new("resources/read").delivered());
-        let message = format!("{}: {}", error.code, error.message);
+        let message = display::clip(format!("{}: {}", error.code, error.message).as_bytes(), 500);
         match error.code {
             Code::ResourceNotFound | Code::JobNotFound => ErrorData::resource_not_found(message, Some(data)),
             // In the range that the protocol leaves to servers.
@@ -93,8 +94,8 @@ async fn contents(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, Error> {
     })?;
     let result = jobs.result(&id).await.map_err(|error| error.with_detail("job_id", id.as_str()))?;
     let bytes = match part {
-        Part::Events => result.events,
-        Part::Report => serde_json::to_vec(&render::report(&result)).map_err(|e| Error::internal("cannot write the report").with_source(e))?,
+        Part::Events => display::json_lines(&result.events).into_bytes(),
+        Part::Report => display::json(&render::report(&result).to_string()).into_bytes(),
         Part::Diff => match result.patch {
             Some(patch) => patch,
             None if result.no_changes => Vec::new(),

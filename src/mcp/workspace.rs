@@ -8,6 +8,7 @@ use rmcp::model::ProtocolVersion;
 use rmcp::service::RequestContext;
 
 use crate::error::{Code, Error, Result};
+use crate::weaken;
 
 /// How long a client may take to name its roots.
 const ROOTS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +105,8 @@ pub fn resolve(parameter: Option<&str>, roots: &Roots, own: &Path) -> Result<Pla
     if let Some(text) = parameter {
         let path = directory(Path::new(text))?;
         let allowed: Vec<PathBuf> = roots.directories().iter().filter_map(|root| root.canonicalize().ok()).collect();
-        if !roots.directories().is_empty() && !allowed.iter().any(|root| path.starts_with(root)) {
+        let inside = allowed.iter().any(|root| path.starts_with(root)) || weaken::off("mcp.roots");
+        if !roots.directories().is_empty() && !inside {
             let candidates: Vec<String> =
                 roots.directories().iter().take(20).map(|root| crate::display::line(root.as_os_str().as_encoded_bytes())).collect();
             return Err(Error::new(Code::WorkspaceOutsideRoots, "workspace_root lies outside of the client's roots")

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::{Head, LedgerFile};
 use super::connection::StopCode;
 use super::result::{ProviderError, Usage};
 
@@ -114,6 +115,15 @@ pub enum AdminRequest {
         /// 32 hex digits.
         job_id: String,
     },
+    /// The files of the ledger and its last line.
+    LedgerFiles,
+    /// A piece of the ledger, at most [`LEDGER_PIECE`] bytes.
+    LedgerRead {
+        /// Which file.
+        first_seq: u64,
+        /// Bytes of the file before the piece.
+        offset: u64,
+    },
     /// Job ids whose passes are held, for the sweep.
     Jobs {
         /// Only those of this instance.
@@ -140,6 +150,12 @@ pub struct JobAccount {
     pub queue_position: Option<u64>,
     /// Whether it holds a slot.
     pub running: bool,
+    /// Digest of the policy that is in force.
+    #[serde(default)]
+    pub policy_sha256: String,
+    /// The ledger's last line.
+    #[serde(default)]
+    pub ledger_head: Head,
     /// Tokens that count against its budget: those reported, and the reservations of requests whose usage never came.
     #[serde(default)]
     pub charged_tokens: u64,
@@ -172,6 +188,12 @@ pub enum AdminResponse {
         queued: u32,
         /// Slots there are.
         slots: u32,
+        /// Digest of the policy that is in force.
+        #[serde(default)]
+        policy_sha256: String,
+        /// The ledger's last line.
+        #[serde(default)]
+        ledger_head: Head,
         /// Model requests under way.
         #[serde(default)]
         under_way: u32,
@@ -187,6 +209,18 @@ pub enum AdminResponse {
     },
     /// A job's account.
     Job(JobAccount),
+    /// The ledger's files, oldest first, at the moment at which `head` was its last line.
+    LedgerFiles {
+        /// All that are kept.
+        files: Vec<LedgerFile>,
+        /// The last line.
+        head: Head,
+    },
+    /// A piece of the ledger.
+    LedgerPiece {
+        /// Base64.
+        base64: String,
+    },
     /// Job ids.
     Jobs {
         /// 32 hex digits each.
@@ -203,6 +237,9 @@ pub enum AdminResponse {
 
 /// Most bytes of an upstream's authorities, as PEM.
 pub const MAX_AUTHORITIES: usize = 64 << 10;
+
+/// Most bytes of the ledger in one answer.
+pub const LEDGER_PIECE: u64 = 512 << 10;
 
 /// Longest line in either direction.
 pub const MAX_LINE: usize = 1 << 20;

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod changes;
 pub mod connection;
+pub mod ledger;
 pub mod manifest;
 pub mod paths;
 pub mod progress;

@@ -18,8 +18,12 @@ pub const SNAPSHOT: &str = "/job/in/facts/snapshot.json";
 pub const FRAMES: &str = "/job/in/frames";
 /// What `init` remembers over a restart of the container; root only.
 pub const JOB_STATE: &str = "/job/state";
+/// Put there before a second start where the engine says that the first one was killed for memory: inside, nobody is left who knows.
+pub const KILLED_FOR_MEMORY: &str = "killed_for_memory";
 /// What was sealed; root only, and complete only when `result.json` is there (it is renamed into place last).
 pub const JOB_OUT: &str = "/job/out";
+/// The cell's `passwd` and `group`, to which the image's names are links; root's, readable by all.
+pub const NAMES: &str = "/job/etc";
 /// The agent's HOME, on the job volume outside the workspace, owned by the agent.
 pub const HOME: &str = "/job/home";
 /// The agent's CODEX_HOME.

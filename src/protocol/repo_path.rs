@@ -5,6 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::weaken;
+
 /// Longest path in bytes, as Linux's `PATH_MAX`.
 pub const MAX_PATH: usize = 4095;
 /// Longest component in bytes, as `NAME_MAX`.
@@ -39,6 +41,10 @@ pub enum RepoPathError {
 impl RepoPath {
     /// Parses bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, RepoPathError> {
+        // What git refuses in an index is also stopped by the proof of the patch; long names are stopped here alone.
+        if weaken::off("collect.names") && !bytes.is_empty() {
+            return Ok(Self(bytes.into()));
+        }
         if bytes.is_empty() {
             return Err(RepoPathError::Empty);
         }
@@ -52,7 +58,7 @@ impl RepoPath {
             match component {
                 b"" | b"." | b".." => return Err(RepoPathError::NotRelative),
                 c if c.len() > MAX_COMPONENT => return Err(RepoPathError::TooLong),
-                c if is_dot_git(c) => return Err(RepoPathError::GitDirectory),
+                c if is_dot_git(c) && !crate::weaken::off("export.names") => return Err(RepoPathError::GitDirectory),
                 _ => {}
             }
         }
@@ -81,24 +87,36 @@ impl RepoPath {
     }
 }
 
-/// Whether a file system may take this component for `.git`: case, HFS+ ignorable code points, NTFS short names,
-/// trailing dots and spaces, streams. The cases are those of git's own `verify_path` (`is_hfs_dotgit`, `is_ntfs_dotgit`).
+/// Whether a file system may take this component, or a part of it behind a backslash, for `.git`: case, HFS+ ignorable code points, NTFS short
+/// names, trailing dots and spaces, streams. The cases are those of git's own `verify_path` (`is_hfs_dotgit`, `is_ntfs_dotgit`).
 pub fn is_dot_git(component: &[u8]) -> bool {
-    let lower: Vec<u8> = component.to_ascii_lowercase();
-    // NTFS: a name ends at ':' (stream) or '\' (separator); trailing dots and spaces do not count.
-    let end = lower.iter().position(|b| *b == b':' || *b == b'\\').unwrap_or(lower.len());
-    let mut ntfs = &lower[..end];
-    while let [rest @ .., b'.' | b' '] = ntfs {
-        ntfs = rest;
+    if weaken::off("collect.git_names") {
+        return false;
     }
-    if ntfs == b".git" || ntfs == b"git~1" {
-        return true;
+    component.split(|b| *b == b'\\').any(|part| matches!(ntfs_stem(part).as_slice(), b".git" | b"git~1") || is_hfs(part, ".git"))
+}
+
+/// Whether a file system may take this component, or a part of it behind a backslash, for `.gitmodules`, which git refuses as a symbolic link.
+pub fn is_dot_gitmodules(component: &[u8]) -> bool {
+    component.split(|b| *b == b'\\').any(|part| {
+        let stem = ntfs_stem(part);
+        stem == b".gitmodules" || stem.contains(&b'~') && (stem.starts_with(b"gitmod~") || stem.starts_with(b"gi7eb")) || is_hfs(part, ".gitmodules")
+    })
+}
+
+/// A name as NTFS takes it: without a stream, trailing dots and spaces, in lower case.
+fn ntfs_stem(name: &[u8]) -> Vec<u8> {
+    let mut stem = name.split(|b| *b == b':').next().unwrap_or_default();
+    while let [rest @ .., b'.' | b' '] = stem {
+        stem = rest;
     }
-    // HFS+: some code points are ignored in names.
-    let Ok(text) = std::str::from_utf8(component) else { return false };
-    let visible: String =
-        text.chars().filter(|c| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')).collect();
-    visible.eq_ignore_ascii_case(".git")
+    stem.to_ascii_lowercase()
+}
+
+/// Whether HFS+, which ignores some code points, takes a name for this one.
+fn is_hfs(name: &[u8], what: &str) -> bool {
+    let ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    std::str::from_utf8(name).is_ok_and(|text| text.chars().filter(|c| !ignored(*c)).collect::<String>().eq_ignore_ascii_case(what))
 }
 
 impl fmt::Debug for RepoPath {
@@ -143,7 +161,7 @@ mod tests {
         use RepoPathError::{Empty, GitDirectory, NotRelative, Nul, TooLong};
         let long = vec![b'n'; MAX_COMPONENT + 1];
         let deep = b"d/".repeat(2048);
-        let cases: [(&[u8], RepoPathError); 27] = [
+        let cases: [(&[u8], RepoPathError); 31] = [
             (b"", Empty),
             (b"/", NotRelative),
             (b"/etc/passwd", NotRelative),
@@ -166,6 +184,10 @@ mod tests {
             (b".git. . ./x", GitDirectory),
             (b".git::$INDEX_ALLOCATION/x", GitDirectory),
             (b".git\\config", GitDirectory),
+            (b"a\\.git", GitDirectory),
+            (b"d/a\\b\\.GIT . \\c/x", GitDirectory),
+            (b"a\\git~1:x", GitDirectory),
+            ("a\\.g\u{200c}it".as_bytes(), GitDirectory),
             (b"git~1/x", GitDirectory),
             (b"GIT~1", GitDirectory),
             (".g\u{200c}it/x".as_bytes(), GitDirectory),

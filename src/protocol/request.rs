@@ -61,6 +61,8 @@ pub struct JobRequest {
     pub unreachable_seconds: u64,
     /// Bytes that the agent may add to its volumes before the job ends with reason `disk`.
     pub disk_bytes: u64,
+    /// Files, directories and links that the agent may add to its volumes before the job ends with reason `disk`.
+    pub inodes: u64,
     /// The pass: 64 hex digits. Never printed, never in the agent's reach.
     pub pass: String,
     /// SHA-256 of the manifest, hex; `init` refuses another.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::repo_path::RepoPath;
-
 /// Why a job ended. Each maps to one exit code of `init`, so that a list of containers tells it without reading anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,9 +150,89 @@ pub struct Timings {
 pub struct Refused {
     /// The path in bytes, base64; shortened to 4 KiB.
     pub path_base64: String,
-    /// `git_directory`, `special_file`, `path_too_long`, `file_too_large`, `total_too_large`, `too_many`,
-    /// `inside_submodule`, `submodule_removed`, `unreadable`, `changing`.
+    /// What lies there: one of [`KINDS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// One of [`REFUSALS`], or of [`ALTERATIONS`] in [`Seal::altered`].
     pub why: String,
+}
+
+/// Kinds of what was left out.
+pub const KINDS: [&str; 8] = ["file", "directory", "symlink", "fifo", "socket", "character_device", "block_device", "submodule"];
+/// Reasons for which a path is left out by the seal or by the collector.
+pub const REFUSALS: [&str; 13] = [
+    "git_directory",
+    "special_file",
+    "path_too_long",
+    "file_too_large",
+    "total_too_large",
+    "too_many",
+    "inside_submodule",
+    "submodule_removed",
+    "unreadable",
+    "changing",
+    "beneath_submodule",
+    "gitmodules_symlink",
+    "refused_name",
+];
+/// What a patch cannot say of a file whose content it carries: its other mode bits, and that it shares its content with another name.
+pub const ALTERATIONS: [&str; 4] = ["setuid_bit", "setgid_bit", "sticky_bit", "hard_link"];
+/// Reasons for which the ignore rules were not used to the end.
+pub const RULES_STOPPED: [&str; 5] = ["too_large", "too_many", "too_complex", "too_slow", "unreadable"];
+
+/// Every sentence in which `init` tells an end; anything else in [`SealedResult::detail`] is not taken for ours.
+pub const SENTENCES: [&str; 29] = [
+    "Codex ended its turn.",
+    "Codex exited without ending its turn.",
+    "Codex could not start its code-mode host, so it could run nothing.",
+    "Codex could not be started in this image.",
+    "Codex ended in an unknown way.",
+    "The cell used up its memory and Codex was killed.",
+    "The cell used up its memory and was killed; sealed by a second start.",
+    "The cell was killed before it could seal; sealed by a second start.",
+    "The cell was stopped from outside.",
+    "The job was cancelled.",
+    "The job was stopped.",
+    "The job met its deadline.",
+    "The job got no slot in the time that it may wait.",
+    "The job used up its token budget.",
+    "The job wrote more than its disk limit.",
+    "The engine's disk is full.",
+    "The slot was lost.",
+    "The gateway could not be reached.",
+    "The gateway cannot be reached.",
+    "The gateway does not admit this job.",
+    "The gateway went away and did not come back.",
+    "The provider gave no answer in the time allowed for the first.",
+    "The provider could not be reached.",
+    "The provider refused the credential.",
+    "The provider's quota is used up.",
+    "The provider limits the rate.",
+    "The provider does not serve this model.",
+    "A process of the agent could not be killed, so the workspace may still change.",
+    "The job failed.",
+];
+
+/// Whether a text consists of [`SENTENCES`], and of those that name an exit code or a signal.
+pub fn is_our_sentence(detail: &str) -> bool {
+    let numbered = |rest: &str, start: &str| {
+        let number = rest.strip_prefix(start)?;
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        (1..=3).contains(&digits).then(|| number.get(digits..)?.strip_prefix('.')).flatten().map(str::len)
+    };
+    let mut rest = detail.trim();
+    while !rest.is_empty() {
+        let known = SENTENCES.iter().find_map(|sentence| rest.strip_prefix(sentence)).map(str::len);
+        let left = known.or_else(|| numbered(rest, "Codex exited with code ")).or_else(|| numbered(rest, "Codex was killed by signal "));
+        let Some(left) = left else { return false };
+        rest = rest.get(rest.len() - left..).unwrap_or_default().trim_start();
+    }
+    true
+}
+
+/// A word of a seal, if it is one that a seal may say; a cell that was taken over could write anything.
+pub fn known(word: &str, words: &[&'static str]) -> &'static str {
+    words.iter().find(|known| **known == word).copied().unwrap_or("other")
 }
 
 /// What the seal covers. "No changes" is said only with `complete` and `changed == 0`.
@@ -172,6 +250,12 @@ pub struct Seal {
     pub refused_count: u64,
     /// The first 200 of them.
     pub refused: Vec<Refused>,
+    /// How many changed files lost something that a patch cannot carry, though their content is in `changes` or unchanged.
+    #[serde(default)]
+    pub altered_count: u64,
+    /// The first 100 of them.
+    #[serde(default)]
+    pub altered: Vec<Refused>,
     /// New paths that the base's own ignore rules exclude: not in `changes`. A directory counts once, for all that is in it.
     #[serde(default)]
     pub ignored_count: u64,
@@ -249,11 +333,6 @@ pub fn encoded_path(path: &[u8]) -> String {
 }
 
 /// A path for [`Refused`], bounded.
-pub fn refused(path: &[u8], why: &str) -> Refused {
-    Refused { path_base64: encoded_path(path), why: why.to_owned() }
-}
-
-/// A [`Refused`] for a path that did parse.
-pub fn refused_path(path: &RepoPath, why: &str) -> Refused {
-    refused(path.as_bytes(), why)
+pub fn refused(path: &[u8], kind: &str, why: &str) -> Refused {
+    Refused { path_base64: encoded_path(path), kind: Some(kind.to_owned()), why: why.to_owned() }
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::weaken;
+
 /// A directory whose content is reached through its descriptor alone.
 pub struct Root {
     fd: OwnedFd,
@@ -27,9 +29,14 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Root {
-    /// Opens the root itself; `path` is trusted to name what the caller means.
+    /// Opens the root itself by a path that was found to be free of links: `ELOOP` where one has come into it since.
     pub fn open(path: &Path) -> rustix::io::Result<Self> {
-        let fd = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
+        let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = match rustix::fs::openat2(rustix::fs::CWD, path, DIRECTORY, Mode::empty(), no_links) {
+            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => rustix::fs::open(path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?,
+            Err(Errno::LOOP) if weaken::off("export.root_links") => rustix::fs::open(path, DIRECTORY, Mode::empty())?,
+            other => other?,
+        };
         Ok(Self { fd, no_openat2: AtomicBool::new(false) })
     }
 
@@ -37,6 +44,9 @@ impl Root {
     pub fn dir(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         if path.is_empty() {
             return rustix::fs::openat(&self.fd, ".", DIRECTORY, Mode::empty());
+        }
+        if weaken::off("export.beneath") {
+            return rustix::fs::openat(&self.fd, path, DIRECTORY, Mode::empty());
         }
         if !self.no_openat2.load(Ordering::Relaxed) {
             let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -126,10 +136,16 @@ pub fn size(stat: &Stat) -> u64 {
 
 /// Opens a regular file for reading. Never blocks, never follows; anything else than a regular file is `ENOENT`-like [`Errno::NXIO`].
 pub fn open_file(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<(std::fs::File, Stat)> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if weaken::off("export.nofollow") {
+        flags -= OFlags::NOFOLLOW;
+    }
+    if weaken::off("export.nonblock") {
+        flags -= OFlags::NONBLOCK;
+    }
     let fd = rustix::fs::openat(dir.as_fd(), name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&fd)?;
-    if kind(&stat) != FileType::RegularFile {
+    if kind(&stat) != FileType::RegularFile && !weaken::off("export.regular_only") {
         return Err(Errno::NXIO);
     }
     Ok((fd.into(), stat))

@@ -8,12 +8,15 @@
 use std::collections::HashMap;
 
 use super::diff::{self, Part, Record};
-use super::risk::{self, Scanner};
+use super::risk;
+use super::scan::Scanner;
 use super::store::{Objects, Store, TreeFile};
-use super::{ChangeStatus, FileChange, LeftOut, Risk, ShownPath};
+use super::{ChangeStatus, FileChange, Risk, ShownPath};
 use crate::error::{Code, Error, Result};
 use crate::protocol::changes::{Change, Side, side_id};
 use crate::protocol::manifest::{Manifest, Mode, ObjectFormat, ObjectId};
+use crate::protocol::repo_path::{RepoPath, is_dot_gitmodules};
+use crate::weaken;
 
 pub use super::working_tree::{applies, apply};
 
@@ -31,8 +34,19 @@ pub struct Collected {
     pub files: Vec<FileChange>,
     /// What a reviewer must look at.
     pub risk: Risk,
-    /// Changes that no patch may carry, and why: `beneath_submodule`, `gitmodules_symlink`.
-    pub left_out: Vec<LeftOut>,
+    /// Changes that no patch may carry, and why.
+    pub left_out: Vec<Dropped>,
+}
+
+/// A change that no patch may carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which.
+    pub path: RepoPath,
+    /// One of [`crate::protocol::result::KINDS`].
+    pub kind: &'static str,
+    /// `beneath_submodule`, `gitmodules_symlink`.
+    pub why: &'static str,
 }
 
 /// Verifies every base against the manifest, makes the patch, applies it to the base and compares with the new tree. Blocking.
@@ -45,8 +59,16 @@ pub fn collect(manifest: &Manifest, changes: &[Change]) -> Result<Collected> {
         return Ok(Collected { patch: None, files: Vec::new(), risk: Risk::default(), left_out });
     }
     let sides = Sides::new(manifest.format, &changes)?;
+    let mut failed = None;
     for form in [Form::Renames, Form::NoRenames, Form::Binary] {
-        let output = sides.diff(form)?;
+        // Content may be made for git's comparison to take for ever; a plainer form does not compare.
+        let output = match sides.diff(form) {
+            Ok(output) => output,
+            Err(e) => {
+                failed = Some(e);
+                continue;
+            }
+        };
         let (records, patch) = diff::records(&output).ok_or_else(|| Error::internal("make the patch: git's answer is not understood"))?;
         if patch.len() > MAX_PATCH {
             return Err(Error::new(Code::JobFailed, "make the patch: it is over 1 GiB, more than git applies").with_detail("bytes", patch.len()));
@@ -57,8 +79,11 @@ pub fn collect(manifest: &Manifest, changes: &[Change]) -> Result<Collected> {
         let new_sides: HashMap<&[u8], &Side> = changes.iter().filter_map(|c| Some((c.path.as_bytes(), c.new.as_ref()?))).collect();
         let files: Vec<FileChange> =
             records.iter().zip(&parts).map(|(record, part)| file_change(record, part, new_sides.get(record.path.as_slice()).copied())).collect();
-        let risk = risk::assess(&records, &files, &scanner, &new_sides);
+        let risk = risk::assess(&records, &files, &scanner, &new_sides, manifest);
         return Ok(Collected { patch: Some(patch.to_vec()), files, risk, left_out });
+    }
+    if let Some(e) = failed {
+        return Err(e);
     }
     Err(Error::internal("make the patch: applied to the base it does not give the new tree")
         .with_hint("the sealed changes are still there: please report this, and fetch the files from the result until it is mended"))
@@ -70,36 +95,53 @@ fn contradiction(what: &str) -> Error {
 }
 
 /// Checks every change against the manifest and the others; drops those that no patch may carry.
-fn accepted<'a>(manifest: &Manifest, changes: &'a [Change], left_out: &mut Vec<LeftOut>) -> Result<Vec<&'a Change>> {
+fn accepted<'a>(manifest: &Manifest, changes: &'a [Change], left_out: &mut Vec<Dropped>) -> Result<Vec<&'a Change>> {
     if !changes.is_sorted_by(|a, b| a.path < b.path) {
         return Err(contradiction("paths are out of order"));
     }
     let find = |path: &[u8]| changes.binary_search_by(|c| c.path.as_bytes().cmp(path)).ok().and_then(|at| changes.get(at));
     let mut kept = Vec::with_capacity(changes.len());
+    // Directories of the path before that were found good: paths ascend, so each directory is looked at once.
+    let (mut before, mut good): (&[u8], Vec<usize>) = (b"", Vec::new());
     for change in changes.iter().filter(|c| c.base != c.new) {
         let path = change.path.as_bytes();
+        let kind = if change.new.as_ref().or(change.base.as_ref()).is_some_and(|side| side.mode == Mode::Symlink) { "symlink" } else { "file" };
+        let mut drop = |why| left_out.push(Dropped { path: change.path.clone(), kind, why });
         match (manifest.find(path), &change.base) {
             (Some(entry), _) if entry.mode == Mode::Submodule => {
-                left_out.push(LeftOut { path: ShownPath::new(path), why: "beneath_submodule".to_owned() });
+                drop("beneath_submodule");
                 continue;
             }
             (Some(entry), Some(base)) if entry.mode == base.mode && entry.id == side_id(base, manifest.format) => {}
             (None, None) => {}
+            _ if weaken::off("collect.base_check") => {}
             _ => return Err(contradiction("the base of a path is not what was delivered")),
         }
         let Some(new) = &change.new else {
             kept.push(change);
             continue;
         };
-        if new.mode == Mode::Submodule {
+        // The reader of the sealed changes refuses it, too: one rule in two places.
+        if new.mode == Mode::Submodule && !weaken::off("collect.types") {
             return Err(contradiction("a submodule has no content"));
         }
         // Nothing may stay above the new path, nor beneath it.
         let mut refused = None;
+        let common = before.iter().zip(path).take_while(|(a, b)| a == b).count();
+        while good.pop_if(|len| *len >= common).is_some() {}
+        before = path;
         for above in super::snapshot::ancestors(path) {
+            if good.last().is_some_and(|len| above.len() <= *len) {
+                continue;
+            }
+            good.push(above.len());
             let gone = || find(above).is_some_and(|c| c.new.is_none());
             match manifest.find(above) {
-                Some(entry) if entry.mode == Mode::Submodule => refused = Some("beneath_submodule"),
+                Some(entry) if entry.mode == Mode::Submodule => {
+                    refused = Some("beneath_submodule");
+                    good.clear();
+                    break;
+                }
                 Some(_) if gone() => {}
                 None if find(above).is_none() => {}
                 _ => return Err(contradiction("a path lies beneath a file")),
@@ -118,22 +160,11 @@ fn accepted<'a>(manifest: &Manifest, changes: &'a [Change], left_out: &mut Vec<L
             refused = Some("gitmodules_symlink");
         }
         match refused {
-            Some(why) => left_out.push(LeftOut { path: ShownPath::new(path), why: why.to_owned() }),
+            Some(why) => drop(why),
             None => kept.push(change),
         }
     }
     Ok(kept)
-}
-
-/// Names that git refuses for a symbolic link, because some file system takes them for `.gitmodules` (`is_ntfs_dotgitmodules`).
-fn is_dot_gitmodules(name: &[u8]) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let end = lower.iter().position(|b| *b == b':').unwrap_or(lower.len());
-    let mut stem = lower.get(..end).unwrap_or_default();
-    while let [rest @ .., b'.' | b' '] = stem {
-        stem = rest;
-    }
-    stem == b".gitmodules" || stem.contains(&b'~') && (stem.starts_with(b"gitmod~") || stem.starts_with(b"gi7eb"))
 }
 
 /// In which form the patch is made, best first.

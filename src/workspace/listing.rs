@@ -1,8 +1,18 @@
 //! Names from the index: what `git ls-files` says in the shadow, parsed as hostile bytes.
 
+use std::path::Path;
+
+use super::run::{Bounds, run_ok_within};
 use super::shadow::Shadow;
+use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::manifest::{Mode, ObjectId};
+use crate::weaken;
+
+/// Bytes of git's answer whatever the caps are, and for each file that they allow: an index of version 4 names a long path in a few bytes.
+const ANSWER_BYTES: (u64, u64) = (64 << 20, 512);
+/// git holds the whole index, each path in full.
+const GIT_MEMORY: u64 = 512 << 20;
 
 /// One path of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +29,29 @@ pub struct Listed<'a> {
     pub unmerged: bool,
 }
 
-/// Asks git for the whole index; a sparse index is expanded.
-pub fn list(shadow: &Shadow) -> Result<Vec<u8>> {
-    let mut command = shadow.git();
-    command.args(["ls-files", "-z", "-t", "--stage", "--full-name"]);
-    super::run::run_ok(command, None, "list the tracked files", Code::WorktreeError)
-        .map_err(|e| e.with_hint("see what `git ls-files` and `git fsck` say in the repository"))
+/// Asks git for the whole index; a sparse index is expanded. `top` is the working tree.
+pub fn list(shadow: &Shadow, top: &Path, caps: &WorkspaceSettings) -> Result<Vec<u8>> {
+    let output = ANSWER_BYTES.0.saturating_add(caps.max_files.saturating_mul(ANSWER_BYTES.1));
+    let mut bounds = Bounds { output, memory: Some(GIT_MEMORY.saturating_add(output.saturating_mul(4))), ..Bounds::default() };
+    if weaken::off("export.git_output") {
+        bounds = Bounds::default();
+    }
+    let ask = |how: &[&str]| {
+        let mut command = shadow.git();
+        command.args(["ls-files", "-z", "--full-name"]).args(how);
+        if weaken::off("export.untracked") {
+            command.env("GIT_WORK_TREE", top).current_dir(top);
+        }
+        run_ok_within(command, "list the tracked files", Code::WorktreeError, bounds)
+            .map_err(|e| if e.hint.is_some() { e } else { e.with_hint("see what `git ls-files` and `git fsck` say in the repository") })
+    };
+    let mut listed = ask(&["-t", "--stage"])?;
+    if weaken::off("export.untracked") {
+        for path in ask(&["--others"])?.split(|b| *b == 0).filter(|path| !path.is_empty()) {
+            listed.extend([b"H 100644 0000000000000000000000000000000000000000 0\t".as_slice(), path, b"\0"].concat());
+        }
+    }
+    Ok(listed)
 }
 
 /// Parses `<tag> <mode> <id> <stage>\t<path>\0…`: sorted by path bytes, each path once.

@@ -9,10 +9,13 @@ pub mod collect;
 mod diff;
 mod listing;
 pub mod model;
+mod names;
+mod objects;
 mod pack;
 mod repo;
 mod risk;
 mod run;
+mod scan;
 mod secrets;
 mod shadow;
 pub mod snapshot;
@@ -21,6 +24,12 @@ mod store;
 mod tests;
 mod working_tree;
 
+/// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
+pub mod readers {
+    pub use super::diff::{Part, Record, parts, records};
+    pub use super::listing::{Listed, parse as parse_listing};
+}
+
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
-pub use snapshot::{Packed, Plan, pack, plan};
+pub use snapshot::{Packed, Plan, pack, plan, plan_within};

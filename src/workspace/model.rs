@@ -1,5 +1,7 @@
 //! What a snapshot and a patch say about themselves.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::manifest::ObjectFormat;
@@ -153,15 +155,44 @@ pub struct Risk {
     pub binaries: Vec<RiskItem>,
     /// Names or added content that look like secrets; never altered in the patch.
     pub secrets: Vec<RiskItem>,
-    /// Added text with characters that deceive the eye, or a name that has them.
+    /// Added text with characters that deceive the eye, or with lines that read like a patch's own.
     pub deceptive_text: Vec<RiskItem>,
+    /// Names that have such characters, that differ from others in letter case alone, or that mean something else on some systems.
+    pub confusing_paths: Vec<RiskItem>,
+    /// Lock files and lists of dependencies.
+    pub dependencies: Vec<RiskItem>,
     /// Deleted tests.
     pub deleted_tests: Vec<RiskItem>,
     /// Files over 1 MiB.
     pub large: Vec<RiskItem>,
+    /// Files with an added line over 2,000 bytes.
+    pub long_lines: Vec<RiskItem>,
+    /// Characters of added text and of names that are not shown, change the display or look like others: how many of each kind.
+    pub suspicious_characters: BTreeMap<String, u64>,
 }
 
 impl Risk {
+    /// Each list with what it lists, for people.
+    pub fn lists(&self) -> [(&'static str, &[RiskItem]); 13] {
+        let Self { symlinks, executables, runs_code, agent_instructions, git_files, binaries, secrets, deceptive_text, .. } = self;
+        let Self { confusing_paths, dependencies, deleted_tests, large, long_lines, .. } = self;
+        [
+            ("symlink", symlinks),
+            ("executable", executables),
+            ("runs code", runs_code),
+            ("agent instructions", agent_instructions),
+            ("git", git_files),
+            ("binary", binaries),
+            ("secret", secrets),
+            ("deceptive text", deceptive_text),
+            ("confusing name", confusing_paths),
+            ("dependencies", dependencies),
+            ("deleted test", deleted_tests),
+            ("large", large),
+            ("long line", long_lines),
+        ]
+    }
+
     /// Whether there is nothing to point at.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

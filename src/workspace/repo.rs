@@ -21,6 +21,25 @@ pub struct Repository {
     pub common_dir: PathBuf,
 }
 
+impl Repository {
+    /// Whether the git directory belongs to this working tree: it lies beneath it, or says so itself (a linked worktree by its `gitdir` file, a
+    /// submodule by `core.worktree`). A `.git` file alone may point at any repository of the caller's.
+    pub fn is_own(&self, work_tree: Option<&[u8]>) -> bool {
+        if self.git_dir.starts_with(&self.top) && self.common_dir.starts_with(&self.top) {
+            return true;
+        }
+        let same = |path: PathBuf| path.canonicalize().is_ok_and(|real| real == self.top);
+        if self.git_dir != self.common_dir {
+            // Beneath `worktrees/` of the common directory, or else the common directory has no part in it.
+            let listed = self.git_dir.parent().is_some_and(|parent| parent == self.common_dir.join("worktrees"));
+            let back = read_small(&self.git_dir.join("gitdir"), MAX_POINTER).unwrap_or_default();
+            let back = self.git_dir.join(std::ffi::OsStr::from_bytes(back.trim_ascii()));
+            return listed && back.file_name() == Some(".git".as_ref()) && back.parent().is_some_and(|dir| same(dir.to_owned()));
+        }
+        work_tree.is_some_and(|path| same(self.git_dir.join(std::ffi::OsStr::from_bytes(path))))
+    }
+}
+
 /// Longest `.git` or `commondir` file that is read.
 const MAX_POINTER: u64 = 8192;
 
@@ -49,13 +68,15 @@ pub fn find(start: &Path) -> Result<Repository> {
     let mut at = Some(start);
     while let Some(dir) = at {
         let dot_git = dir.join(".git");
-        if let Ok(found) = std::fs::metadata(&dot_git) {
+        // Stricter than git, which goes on to the directories above when a `.git` is broken: the next repository there may be another one (a
+        // home directory under version control), and its files were not asked for.
+        if is_there(&dot_git)? {
             if dir == Path::new("/") {
                 return Err(unsafe_repository("its top is the root of the file system"));
             }
+            let found = std::fs::metadata(&dot_git).map_err(unreadable)?;
             let git_dir = if found.is_dir() { dot_git } else { follow_pointer(&dot_git, dir)? };
-            if found.is_dir() && !is_git_dir(&git_dir) {
-                // As git does: an unrelated directory of that name does not end the search.
+            if crate::weaken::off("export.discovery") && !is_git_dir(&git_dir) {
                 at = dir.parent();
                 continue;
             }
@@ -74,17 +95,26 @@ pub fn find(start: &Path) -> Result<Repository> {
         .with_hint("run `git init && git add -A && git commit -m start` there, or pass a directory inside a repository"))
 }
 
+fn is_there(dot_git: &Path) -> Result<bool> {
+    match dot_git.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(unreadable(e)),
+    }
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    Error::new(Code::WorktreeError, "read the repository: its git directory is not there or cannot be read")
+        .with_hint("`git worktree repair` mends a moved worktree; a `.git` that belongs to no repository must go")
+        .with_source(e)
+}
+
 fn is_git_dir(dir: &Path) -> bool {
     let common = common_dir(dir).unwrap_or_else(|_| dir.to_owned());
     dir.join("HEAD").symlink_metadata().is_ok() && common.join("objects").is_dir() && common.join("refs").symlink_metadata().is_ok()
 }
 
 fn open(top: &Path, git_dir: &Path) -> Result<Repository> {
-    let unreadable = |e: std::io::Error| {
-        Error::new(Code::WorktreeError, "read the repository: its git directory is not there or cannot be read")
-            .with_hint("`git worktree repair` mends a moved worktree")
-            .with_source(e)
-    };
     let git_dir = git_dir.canonicalize().map_err(unreadable)?;
     let common_dir = common_dir(&git_dir)?.canonicalize().map_err(unreadable)?;
     if !is_git_dir(&git_dir) {
@@ -115,6 +145,9 @@ fn common_dir(git_dir: &Path) -> Result<PathBuf> {
 /// Opens a file of a git directory for reading: only a regular file, never blocking on a FIFO.
 pub fn open_regular(path: &Path) -> std::io::Result<std::fs::File> {
     let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
+    if crate::weaken::off("export.git_dir_files") {
+        return std::fs::File::open(path);
+    }
     let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a regular file"));
@@ -132,25 +165,43 @@ pub fn read_small(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn unsafe_repository(why: &str) -> Error {
+pub(super) fn unsafe_repository(why: &str) -> Error {
     Error::new(Code::UnsafeRepository, format!("read the repository: {why}"))
 }
 
 /// git's rule of `safe.directory`: who owns a repository decides what git does in it.
 fn check_owner(repository: &Repository) -> Result<()> {
+    check_owners(&repository.top, &[&repository.top, &repository.git_dir, &repository.common_dir], "it belongs to another user")
+}
+
+/// Refuses parts of a repository that belong to another user, unless the caller's own configuration trusts it.
+pub fn check_owners(top: &Path, parts: &[&Path], why: &str) -> Result<()> {
     let owner = |path: &Path| std::fs::metadata(path).map(|m| m.uid());
     let me = rustix::process::geteuid().as_raw();
     let mut mine = vec![me];
     if me == 0 {
         mine.extend(std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok()));
     }
-    let foreign =
-        [&repository.top, &repository.git_dir, &repository.common_dir].into_iter().any(|path| owner(path).map_or(true, |uid| !mine.contains(&uid)));
-    if !foreign || is_listed(&repository.top, &safe_directories()) {
+    let foreign = parts.iter().any(|path| owner(path).map_or(true, |uid| !mine.contains(&uid)));
+    if !foreign || crate::weaken::off("export.owner") || is_listed(top, &safe_directories()) {
         return Ok(());
     }
-    Err(unsafe_repository("it belongs to another user")
-        .with_hint(format!("if you trust it: git config --global --add safe.directory {}", repository.top.display())))
+    Err(unsafe_repository(why).with_hint(format!("if you trust it: git config --global --add safe.directory {}", top.display())))
+}
+
+/// The allowed roots are walls for all that is read: the top may lie above the caller's directory, and a git directory anywhere.
+pub fn check_roots(roots: &[PathBuf], parts: &[&Path]) -> Result<()> {
+    if roots.is_empty() || crate::weaken::off("export.roots") {
+        return Ok(());
+    }
+    let allowed: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+    if parts.iter().all(|part| allowed.iter().any(|root| part.starts_with(root))) {
+        return Ok(());
+    }
+    Err(Error::new(Code::WorkspaceOutsideRoots, "read the repository: part of it lies outside of the allowed roots")
+        .with_hint("its top, its git directory and its alternate objects must all lie beneath one of the roots")
+        .with_detail("field", "workspace_root")
+        .with_detail("candidate_roots", roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>()))
 }
 
 /// The user's own list; their global configuration is theirs to trust, the repository's is not asked.
@@ -210,6 +261,35 @@ mod tests {
         let listed = |values: &[&str]| is_listed(top, &values.iter().map(|v| v.as_bytes().to_vec()).collect::<Vec<_>>());
         assert!(listed(&["*"]) && listed(&["/srv/code/repo"]) && listed(&["/srv/code/*"]) && listed(&["/srv/*"]));
         assert!(!listed(&[]) && !listed(&["*", ""]) && !listed(&["/srv/code"]) && !listed(&["/srv/code/repo/*"]) && !listed(&["/srv/co*"]));
+    }
+
+    #[test]
+    fn a_broken_git_directory_does_not_lead_to_the_repository_above() {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in [".git/objects", ".git/refs", "in/empty/.git", "in/dangling", "in/loop"] {
+            std::fs::create_dir_all(dir.path().join(sub)).unwrap();
+        }
+        std::fs::write(dir.path().join(".git/HEAD"), "ref: refs/heads/main").unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("in/dangling/.git")).unwrap();
+        std::os::unix::fs::symlink(".git", dir.path().join("in/loop/.git")).unwrap();
+        let root = check_root(dir.path()).unwrap();
+        assert_eq!(find(&root.join("in")).unwrap().top, root);
+        for broken in ["empty", "dangling", "loop"] {
+            assert_eq!(find(&root.join("in").join(broken)).unwrap_err().code, Code::WorktreeError, "{broken}");
+        }
+    }
+
+    #[test]
+    fn roots_are_walls_for_every_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("in")).unwrap();
+        assert!(check_roots(&[], &[Path::new("/etc")]).is_ok());
+        assert!(check_roots(&[real.join("in")], &[&real.join("in"), &real.join("in/x")]).is_ok());
+        for part in [real.clone(), real.join("inside"), "/etc".into()] {
+            assert_eq!(check_roots(&[real.join("in")], &[&real.join("in"), &part]).unwrap_err().code, Code::WorkspaceOutsideRoots);
+        }
+        assert!(check_roots(&[real.join("missing")], &[&real]).is_err());
     }
 
     #[test]

@@ -2,26 +2,40 @@
 //!
 //! git run with it sees the user's names and objects, but no hook, filter, alias, include, helper or monitor that the repository configures:
 //! the only values taken from the real configuration are the few in [`Facts`], each checked. The real objects come in through
-//! `objects/info/alternates`, read only. The real repository's own alternates stay in force, so `git clone --shared` works; they are only
-//! ever asked for HEAD's commit and trees, never for content that would be sent.
+//! `objects/info/alternates`, read only ([`super::objects`]). They are only ever asked for HEAD's commit and trees, never for content that would
+//! be sent.
 
-use std::io::Write as _;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::objects::Objects;
 use super::repo::{Repository, open_regular, read_small};
-use super::run::{run, run_ok};
+use super::run::{Bounds, run, run_ok, run_ok_within};
+use super::snapshot::over;
+use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::manifest::{ObjectFormat, ObjectId};
+use crate::weaken;
 
-/// Largest index that is copied: two million entries with long paths.
-const MAX_INDEX: u64 = 1 << 30;
+/// Bytes of an index whatever the caps are, and for each file that they allow: three stages, a long path, cached trees.
+const INDEX_BYTES: (u64, u64) = (64 << 20, 1024);
+/// Stages of one path at most.
+const MAX_STAGES: u64 = 3;
+/// For the one commit that is read; a repository on a slow disk needs a second.
+const COMMIT_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 /// Largest packed-refs and loose ref that are read.
 const MAX_REFS: u64 = 256 << 20;
+/// Largest commit object.
+const MAX_COMMIT: u64 = 64 << 20;
 /// Largest configuration file that is asked for its format.
 const MAX_CONFIG: u64 = 4 << 20;
+
+/// Extensions that do not change what a snapshot reads.
+const KNOWN_EXTENSIONS: [&str; 8] =
+    ["noop", "noop-v1", "partialclone", "preciousobjects", "worktreeconfig", "relativeworktrees", "compatobjectformat", "submodulepathconfig"];
 
 /// Attributes for everything, above any `.gitattributes`: content is what its bytes are.
 pub const NEUTRAL_ATTRIBUTES: &str = "* !diff !text !eol !crlf !filter !ident !working-tree-encoding !merge !whitespace !binary\n";
@@ -37,6 +51,10 @@ pub struct Facts {
     pub file_mode: bool,
     /// Lines for our own configuration on how stat data are compared.
     stat_lines: String,
+    /// `core.worktree` as it stands there: a submodule's way back to its working tree. Never followed.
+    work_tree: Option<Vec<u8>>,
+    /// The whole of the repository's configuration, in a build that is weakened so.
+    weakened: Option<Vec<u8>>,
 }
 
 /// What HEAD says.
@@ -55,6 +73,8 @@ pub struct Shadow {
     pub facts: Facts,
     /// Where HEAD stands.
     pub head: Head,
+    /// Git directory and objects belong to this working tree: what HEAD's commit says is the caller's to hand over.
+    pub own: bool,
 }
 
 /// An empty git directory of ours, mode 0700, with a minimal configuration and neutral attributes.
@@ -67,7 +87,9 @@ pub fn bare(facts: &Facts) -> Result<tempfile::TempDir> {
         }
         write_config(at, facts)?;
         std::fs::write(at.join("HEAD"), "ref: refs/heads/none\n")?;
-        std::fs::write(at.join("info/attributes"), NEUTRAL_ATTRIBUTES)?;
+        if !weaken::off("export.attributes") {
+            std::fs::write(at.join("info/attributes"), NEUTRAL_ATTRIBUTES)?;
+        }
         Ok(dir)
     };
     made().map_err(temporary)
@@ -80,6 +102,9 @@ fn temporary(e: std::io::Error) -> Error {
 }
 
 fn write_config(at: &Path, facts: &Facts) -> std::io::Result<()> {
+    if let Some(theirs) = &facts.weakened {
+        return std::fs::write(at.join("config"), theirs);
+    }
     let mut text =
         format!("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfileMode = {}\n{}[extensions]\n", facts.file_mode, facts.stat_lines);
     if facts.format == ObjectFormat::Sha256 {
@@ -94,24 +119,29 @@ fn write_config(at: &Path, facts: &Facts) -> std::io::Result<()> {
 impl Facts {
     /// Those of a store of our own.
     pub fn own(format: ObjectFormat) -> Self {
-        Self { format, reftable: false, file_mode: true, stat_lines: String::new() }
+        Self { format, reftable: false, file_mode: true, stat_lines: String::new(), work_tree: None, weakened: None }
     }
 }
 
 impl Shadow {
-    /// Makes the shadow of a repository.
-    pub fn of(repository: &Repository) -> Result<Self> {
+    /// Makes the shadow of a repository whose parts all lie beneath one of the roots, where there are any.
+    pub fn of(repository: &Repository, roots: &[PathBuf], caps: &WorkspaceSettings) -> Result<Self> {
+        super::repo::check_roots(roots, &[&repository.top, &repository.git_dir, &repository.common_dir])?;
+        let objects = Objects::of(repository, roots)?;
         let dir = bare(&Facts::own(ObjectFormat::Sha1))?;
         let facts = read_facts(dir.path(), repository)?;
         write_config(dir.path(), &facts).map_err(temporary)?;
         let at = dir.path();
-        std::fs::write(at.join("objects/info/alternates"), quoted(&repository.common_dir.join("objects"))).map_err(temporary)?;
-        copy_index(repository, at)?;
+        let list = objects.write(at).map_err(temporary)?;
+        std::fs::write(at.join("objects/info/alternates"), list).map_err(temporary)?;
+        copy_index(repository, at, caps)?;
         let head = if facts.reftable { reftable_head(repository, at)? } else { files_head(repository, facts.format)? };
         // No refs are needed beyond this point: HEAD is the commit itself.
         std::fs::write(at.join("HEAD"), format!("{}\n", head.id.to_hex())).map_err(temporary)?;
         write_config(at, &Facts { reftable: false, ..facts.clone() }).map_err(temporary)?;
-        Ok(Self { dir, facts, head })
+        let own = (repository.is_own(facts.work_tree.as_deref()) && objects.beneath_any(&[&repository.top, &repository.common_dir]))
+            || weaken::off("export.foreign_git_dir");
+        Ok(Self { dir, facts, head, own })
     }
 
     /// `git` in the shadow, from a directory outside of the repository.
@@ -123,14 +153,16 @@ impl Shadow {
     pub fn head_commit(&self) -> Result<Vec<u8>> {
         let mut command = self.git();
         command.args(["cat-file", "commit"]).arg(self.head.id.to_hex());
-        run_ok(command, None, "read the HEAD commit", Code::WorktreeError)
+        let bounds = Bounds { time: COMMIT_WITHIN, output: MAX_COMMIT, ..Bounds::default() };
+        run_ok_within(command, "read the HEAD commit", Code::WorktreeError, bounds)
             .map_err(|e| e.with_hint("`git fsck` says what is missing; in a partial clone fetch the history first"))
     }
 
     /// Whether tracked files differ from HEAD. Submodules are not entered: git would run with *their* configuration.
     pub fn dirty(&self, top: &Path) -> Result<bool> {
         let mut command = self.git();
-        command.env("GIT_WORK_TREE", top).args(["diff", "--quiet", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all"]);
+        command.env("GIT_WORK_TREE", top).args(["diff", "--quiet", "--no-ext-diff", "--no-textconv", "--no-renames"]);
+        command.arg(if weaken::off("export.submodules") { "--ignore-submodules=none" } else { "--ignore-submodules=all" });
         command.arg(self.head.id.to_hex()).arg("--");
         // Anything else than 0 and 1 is an object that is not there (partial clone): the file was touched.
         Ok(run(command, None, "compare the working tree with HEAD")?.code() != 0)
@@ -156,11 +188,13 @@ fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
     command.args(["config", "--no-includes", "-z", "--list", "--file"]).arg(&copy);
     let listed = run_ok(command, None, "read the repository's configuration", Code::WorktreeError)?;
     let mut facts = Facts::own(ObjectFormat::Sha1);
+    let (mut version, mut unknown) = (0, None);
     for item in listed.split(|b| *b == 0) {
         let mut parts = item.splitn(2, |b| *b == b'\n');
         let key = String::from_utf8_lossy(parts.next().unwrap_or_default()).to_ascii_lowercase();
+        let bytes = parts.next();
         // A key without a value means true.
-        let value = parts.next().map_or_else(|| "true".to_owned(), |v| String::from_utf8_lossy(v).to_ascii_lowercase());
+        let value = bytes.map_or_else(|| "true".to_owned(), |v| String::from_utf8_lossy(v).to_ascii_lowercase());
         let no = matches!(value.as_str(), "false" | "no" | "off" | "0" | "");
         match key.as_str() {
             "core.filemode" => facts.file_mode = !no,
@@ -169,9 +203,14 @@ fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
             "core.bare" if !no && repository.git_dir == repository.common_dir => {
                 return Err(unsupported("it is bare, there is no working tree".to_owned()));
             }
-            "core.repositoryformatversion" if !matches!(value.as_str(), "0" | "1") => {
-                return Err(unsupported("its format version is unknown".to_owned()));
+            "core.repositoryformatversion" => {
+                version = match value.as_str() {
+                    "0" => 0,
+                    "1" => 1,
+                    _ => return Err(unsupported("its format version is unknown".to_owned())),
+                };
             }
+            "core.worktree" => facts.work_tree = bytes.map(<[u8]>::to_vec),
             "extensions.objectformat" => {
                 facts.format = match value.as_str() {
                     "sha1" => ObjectFormat::Sha1,
@@ -186,27 +225,42 @@ fn read_facts(shadow: &Path, repository: &Repository) -> Result<Facts> {
                     _ => return Err(unsupported("its reference storage is unknown".to_owned())),
                 };
             }
-            _ => {}
+            _ => {
+                if let Some(name) = key.strip_prefix("extensions.")
+                    && !KNOWN_EXTENSIONS.contains(&name)
+                {
+                    unknown = Some(crate::display::line(name.as_bytes()));
+                }
+            }
         }
+    }
+    // git's rule: from version 1 on an extension says that the repository means something else without it.
+    if let (1, Some(name)) = (version, unknown) {
+        return Err(unsupported(format!("its extension {name:?} is unknown")));
+    }
+    if weaken::off("export.repo_config") {
+        facts.weakened = Some(std::fs::read(&copy).map_err(temporary)?);
     }
     Ok(facts)
 }
 
 /// The index with its time stamp (git judges by it which entries may have changed within one clock tick), and its shared part.
-fn copy_index(repository: &Repository, shadow: &Path) -> Result<()> {
+fn copy_index(repository: &Repository, shadow: &Path, caps: &WorkspaceSettings) -> Result<()> {
     let failed = |e: std::io::Error| Error::new(Code::WorktreeError, "read the repository's index").with_source(e);
-    let copy = |from: &Path, to: &Path| -> Result<u64> {
+    let largest = INDEX_BYTES.0.saturating_add(caps.max_files.saturating_mul(INDEX_BYTES.1));
+    let copy = |from: &Path, to: &Path| -> Result<()> {
         let mut source = open_regular(from).map_err(failed)?;
         let meta = source.metadata().map_err(failed)?;
-        if meta.len() > MAX_INDEX {
-            return Err(Error::new(Code::WorkspaceTooLarge, "read the repository's index: the file is too large")
-                .with_detail("limit", MAX_INDEX)
-                .with_detail("actual", meta.len()));
-        }
+        over("the size of the index", "max_files", largest, meta.len())?;
+        let mut header = Vec::with_capacity(12);
+        source.by_ref().take(12).read_to_end(&mut header).map_err(failed)?;
+        // Asking git would take seconds for millions of entries, and gigabytes.
+        let count = header.strip_prefix(b"DIRC").and_then(|rest| rest.get(4..8)?.try_into().ok()).map_or(0, u32::from_be_bytes);
+        over("the number of index entries", "max_files", caps.max_files.saturating_mul(MAX_STAGES), count.into())?;
         let mut target = std::fs::File::create(to).map_err(temporary)?;
-        let copied = std::io::copy(&mut std::io::Read::take(&mut source, MAX_INDEX), &mut target).map_err(failed)?;
-        target.set_times(std::fs::FileTimes::new().set_modified(meta.modified().map_err(failed)?)).map_err(temporary)?;
-        Ok(copied)
+        std::io::Write::write_all(&mut target, &header).map_err(temporary)?;
+        std::io::copy(&mut source.take(largest), &mut target).map_err(failed)?;
+        target.set_times(std::fs::FileTimes::new().set_modified(meta.modified().map_err(failed)?)).map_err(temporary)
     };
     let index = repository.git_dir.join("index");
     match index.symlink_metadata() {
@@ -214,15 +268,26 @@ fn copy_index(repository: &Repository, shadow: &Path) -> Result<()> {
         _ => {}
     }
     copy(&index, &shadow.join("index"))?;
+    let mut ours = None;
     for entry in std::fs::read_dir(&repository.git_dir).map_err(failed)?.flatten() {
         let name = entry.file_name();
-        if let Some(id) = name.as_bytes().strip_prefix(b"sharedindex.")
-            && ObjectId::parse(id).is_some()
-        {
-            copy(&entry.path(), &shadow.join(name))?;
+        if let Some(id) = name.as_bytes().strip_prefix(b"sharedindex.").and_then(ObjectId::parse) {
+            // Any number of such files may lie there: only the one that the index names is copied.
+            if ours.is_none() {
+                ours = Some(std::fs::read(shadow.join("index")).map_err(temporary)?);
+            }
+            if ours.as_deref().is_some_and(|index| shares(index, &id)) {
+                return copy(&entry.path(), &shadow.join(name));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether an index has the extension `link` with this id: name, length, id.
+fn shares(index: &[u8], id: &ObjectId) -> bool {
+    let id = id.as_bytes();
+    memchr::memmem::find_iter(index, b"link").any(|at| index.get(at + 8..at + 8 + id.len()) == Some(id))
 }
 
 fn no_commit() -> Error {
@@ -306,19 +371,4 @@ fn reftable_head(repository: &Repository, shadow: &Path) -> Result<Head> {
         }
     }
     Ok(Head { id, branch })
-}
-
-/// A path as `objects/info/alternates` takes it: quoted, because a name may hold a newline or begin with a hash sign.
-fn quoted(path: &Path) -> Vec<u8> {
-    let mut out = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend([b'\\', *byte]),
-            0x20..=0x7e => out.push(*byte),
-            // Writing to a vector cannot fail.
-            _ => drop(write!(out, "\\{byte:03o}")),
-        }
-    }
-    out.extend(b"\"\n");
-    out
 }

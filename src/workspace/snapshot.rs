@@ -16,6 +16,7 @@ use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::manifest::{Mode, ObjectFormat, ObjectId};
 use crate::protocol::repo_path::RepoPath;
+use crate::weaken;
 
 pub use super::pack::{Packed, pack};
 
@@ -51,11 +52,17 @@ pub(super) struct Planned {
 ///
 /// Errors: `invalid_workspace_root`, `not_a_git_repo`, `unsafe_repository`, `worktree_error`, `workspace_too_large`, `git_unavailable`.
 pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
+    plan_within(workspace_root, &[], caps)
+}
+
+/// Like [`plan`]; every part of the repository must lie beneath one of the roots, where there are any: its top, its git directory, its
+/// objects. `workspace_outside_roots` otherwise.
+pub fn plan_within(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSettings) -> Result<Plan> {
     let start = Instant::now();
     let asked = repo::check_root(workspace_root)?;
     let repository = repo::find(&asked)?;
     let subdirectory = subdirectory(&asked, &repository.top)?;
-    let shadow = Shadow::of(&repository)?;
+    let shadow = Shadow::of(&repository, roots, caps)?;
     let root = Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
     let mut summary = SnapshotSummary {
         object_format: Some(shadow.facts.format),
@@ -67,7 +74,7 @@ pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
     let (entries, commit, dirty) = std::thread::scope(|scope| {
         let dirty = scope.spawn(|| shadow.dirty(&repository.top));
         let commit = scope.spawn(|| shadow.head_commit());
-        let entries = survey(&shadow, &root, caps, &mut summary);
+        let entries = survey(&shadow, &repository.top, &root, caps, &mut summary);
         let lost = || Err(Error::internal("a thread that reads the repository ended early"));
         (
             entries,
@@ -78,7 +85,7 @@ pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
     let (entries, commit) = (entries?, commit?);
     summary.dirty = dirty?;
     summary.plan_ms = millis(start);
-    let head_subject = subject(&commit);
+    let head_subject = if shadow.own { subject(&commit) } else { None };
     Ok(Plan {
         top: repository.top,
         root,
@@ -166,6 +173,11 @@ pub(super) fn too_large(what: &str, setting: &str, limit: u64, actual: u64) -> E
         .with_detail("actual", actual)
 }
 
+/// [`too_large`], if it is.
+pub(super) fn over(what: &str, setting: &str, limit: u64, actual: u64) -> Result<()> {
+    if actual > limit && !weaken::off("export.caps") { Err(too_large(what, setting, limit, actual)) } else { Ok(()) }
+}
+
 /// What the working tree holds at a listed path.
 enum Found {
     Send { size: u64, device: u64, inode: u64, single: bool },
@@ -173,15 +185,11 @@ enum Found {
     LeftOut(&'static str),
 }
 
-fn survey(shadow: &Shadow, root: &Root, caps: &WorkspaceSettings, summary: &mut SnapshotSummary) -> Result<Vec<Planned>> {
-    let output = listing::list(shadow)?;
+fn survey(shadow: &Shadow, top: &Path, root: &Root, caps: &WorkspaceSettings, summary: &mut SnapshotSummary) -> Result<Vec<Planned>> {
+    let output = listing::list(shadow, top, caps)?;
     let mut listed = listing::parse(&output)?;
-    if listed.len() as u64 > caps.max_files {
-        return Err(too_large("the number of tracked files", "max_files", caps.max_files, listed.len() as u64));
-    }
-    if let Some(longest) = listed.iter().map(|e| e.path.len() as u64).max().filter(|longest| *longest > caps.max_path) {
-        return Err(too_large("the length of a path", "max_path", caps.max_path, longest));
-    }
+    over("the number of tracked files", "max_files", caps.max_files, listed.len() as u64)?;
+    over("the length of a path", "max_path", caps.max_path, listed.iter().map(|e| e.path.len() as u64).max().unwrap_or(0))?;
     let mut paths = Vec::with_capacity(listed.len());
     let submodules: HashSet<&[u8]> = listed.iter().filter(|e| e.mode == Mode::Submodule).map(|e| e.path).collect();
     listed.retain(|entry| match RepoPath::parse(entry.path) {
@@ -216,11 +224,8 @@ fn survey(shadow: &Shadow, root: &Root, caps: &WorkspaceSettings, summary: &mut 
             // names apart both files are real, and both are sent.
             Found::Send { device, inode, single: true, .. } if !inodes.insert((device, inode)) => summary.leave_out(listed.path, "case_collision"),
             Found::Send { size, .. } => {
-                if size > caps.max_file.0 {
-                    return Err(
-                        too_large("the size of a file", "max_file", caps.max_file.0, size).with_detail("path", crate::display::line(listed.path))
-                    );
-                }
+                over("the size of a file", "max_file", caps.max_file.0, size)
+                    .map_err(|e| e.with_detail("path", crate::display::line(listed.path)))?;
                 summary.files += 1;
                 summary.bytes = summary.bytes.saturating_add(size);
                 let mode = if listed.mode == Mode::Submodule { Mode::File } else { listed.mode };
@@ -228,9 +233,7 @@ fn survey(shadow: &Shadow, root: &Root, caps: &WorkspaceSettings, summary: &mut 
             }
         }
     }
-    if summary.bytes > caps.max_bytes.0 {
-        return Err(too_large("the size of all tracked files", "max_bytes", caps.max_bytes.0, summary.bytes));
-    }
+    over("the size of all tracked files", "max_bytes", caps.max_bytes.0, summary.bytes)?;
     Ok(entries)
 }
 
@@ -258,6 +261,7 @@ fn stat_part(root: &Root, part: &[Listed<'_>]) -> Vec<Found> {
                     Found::Send { size: beneath::size(&stat), device: stat.st_dev, inode: stat.st_ino, single: stat.st_nlink == 1 }
                 }
                 FileType::Directory => Found::LeftOut("directory"),
+                FileType::Fifo if weaken::off("export.regular_only") => Found::Send { size: 0, device: 0, inode: 0, single: false },
                 _ => Found::LeftOut("special_file"),
             },
             Err(Errno::NOENT | Errno::NOTDIR) => Found::Missing,

@@ -12,11 +12,18 @@
 mod support;
 
 mod arena;
+mod callers;
 mod case;
 mod cell;
 mod coverage;
 mod document;
+mod engine;
+mod export;
+mod gateway;
 mod report;
+mod resources;
+mod review;
+mod supply;
 
 use std::process::ExitCode;
 
@@ -25,7 +32,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS].concat()
+    [cell::GROUPS, engine::GROUPS, resources::GROUPS, export::GROUPS, gateway::GROUPS, review::GROUPS, callers::GROUPS, supply::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

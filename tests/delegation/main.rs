@@ -7,6 +7,9 @@ mod support;
 
 mod attest;
 mod endings;
+mod identity;
+mod limits;
+mod mismatch;
 mod patch;
 mod refusals;
 mod repository;

@@ -11,6 +11,7 @@ pub mod provider;
 pub mod python;
 pub mod rehearsal;
 mod repo;
+pub mod tamper;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -205,7 +206,7 @@ impl TestEnv {
     #[track_caller]
     pub fn detach(&self, repo: &Repo, task: &str) -> String {
         let out = self.run_in(repo.path(), &["delegate", "--detach", "--json", task]);
-        out.json()["job_id"].as_str().unwrap_or_else(|| panic!("no job id: {out:?}")).to_owned()
+        out.json()["job_id"].as_str().unwrap_or_else(|| panic!("no job id: {}", out.text())).to_owned()
     }
 
     /// The exact patch bytes of a job.

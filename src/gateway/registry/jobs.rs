@@ -204,6 +204,7 @@ impl Registry {
 
     /// What is known about a job.
     pub fn account(&self, job_id: &str) -> Option<JobAccount> {
+        let ledger_head = self.ledger_head();
         let state = lock(&self.state);
         let record = &state.jobs.get(job_id)?.record;
         Some(JobAccount {
@@ -215,6 +216,8 @@ impl Registry {
             last_error: record.last_error.clone(),
             queue_position: state.slots.position(job_id),
             running: state.slots.holds(job_id),
+            policy_sha256: super::super::fingerprint::policy_sha256().to_owned(),
+            ledger_head,
             charged_tokens: record.charged(),
             reserved_tokens: record.reserved,
             token_budget: record.token_budget,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::spend::{Denied, Place, Reservation, Settlement};
 use super::budget::Known;
 use super::failure::now_unix;
+use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
 use super::rehearsal::Rehearsal;
 use super::secret::Secret;
@@ -161,6 +162,7 @@ impl Registry {
         let mut line = Map::new();
         line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         line.insert("jobs".to_owned(), jobs.len().into());
+        line.insert("policy_sha256".to_owned(), policy_sha256().into());
         ledger.append("start", line)?;
         let mut day = store.day();
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Registry, lock};
 use crate::error::Result;
+use crate::protocol::ledger::{Head, LedgerFile};
 
 impl Registry {
     pub(super) fn persist(&self, job_id: &str, durable: bool) -> Result<()> {
@@ -42,6 +43,22 @@ impl Registry {
         let mended = lock(&self.ledger).append("gap", Map::new()).is_ok();
         self.ledger_broken.store(!mended, Ordering::Relaxed);
         mended
+    }
+
+    /// The ledger's last line.
+    pub fn ledger_head(&self) -> Head {
+        lock(&self.ledger).head()
+    }
+
+    /// The ledger's files and its last line, at one moment.
+    pub fn ledger_files(&self) -> (Vec<LedgerFile>, Head) {
+        let ledger = lock(&self.ledger);
+        (ledger.files(), ledger.head())
+    }
+
+    /// A piece of a file of the ledger.
+    pub fn ledger_piece(&self, first_seq: u64, offset: u64, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        lock(&self.ledger).read(first_seq, offset, most)
     }
 
     /// Writes the day's tokens; only where they are bounded does anybody read them back.

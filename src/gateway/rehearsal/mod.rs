@@ -5,7 +5,7 @@
 //! written: as a function call, as the `apply_patch` tool, or as code for code mode.
 
 mod conversation;
-mod program;
+pub mod program;
 mod script;
 
 use std::collections::HashMap;

@@ -148,7 +148,7 @@ fn git_directories_are_ignored_at_the_top_and_refused_elsewhere() {
     std::fs::remove_dir_all(cell.at(".git")).unwrap();
     std::fs::write(cell.at(".git"), "gitdir: /elsewhere").unwrap();
     assert_eq!(cell.changes().0.refused_count, 0);
-    for path in ["x/.git/hooks", ".GIT", "y/git~1"] {
+    for path in ["x/.git/hooks", ".GIT", "y/git~1", "y\\.git", "x/.g\u{200c}it"] {
         std::fs::create_dir_all(cell.at(path)).unwrap();
         std::fs::write(cell.at(path).join("config"), "c").unwrap();
     }
@@ -156,7 +156,8 @@ fn git_directories_are_ignored_at_the_top_and_refused_elsewhere() {
     let (seal, changes) = cell.changes();
     assert_eq!(changes, Vec::<String>::new());
     let git = |path: &str| (path.to_owned(), "git_directory".to_owned());
-    assert_eq!(refusals(&seal), [git(".GIT"), git("d0/.git"), git("x/.git"), git("y/git~1")]);
+    assert_eq!(refusals(&seal), [git(".GIT"), git("d0/.git"), git("x/.git"), git("x/.g\u{200c}it"), git("y/git~1"), git("y\\.git")]);
+    assert!(seal.refused.iter().all(|r| r.kind.as_deref() == Some(if r.path_base64 == "ZDAvLmdpdA==" { "file" } else { "directory" })));
 }
 
 #[test]
@@ -175,6 +176,34 @@ fn special_files_and_submodule_contents_are_refused() {
     let expected = [why("a", "special_file"), why("d1/fifo", "special_file"), why("sock", "special_file"), why("sub/deep/file", "inside_submodule")];
     assert_eq!(refusals(&seal), expected);
     assert!(seal.complete);
+}
+
+#[test]
+fn what_a_patch_cannot_say_of_a_file_is_told() {
+    let cell = Cell::new(sample());
+    for (path, mode) in [("su", 0o4755), ("sg", 0o2755), ("st", 0o1644), ("all", 0o7700), ("plain", 0o600)] {
+        std::fs::write(cell.at(path), "x").unwrap();
+        std::fs::set_permissions(cell.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::hard_link(cell.at("plain"), cell.at("twin")).unwrap();
+    let (seal, changes) = cell.changes();
+    let told: Vec<_> = seal.altered.iter().map(|a| (a.path_base64.as_str(), a.kind.as_deref(), a.why.as_str())).collect();
+    use base64::Engine as _;
+    let coded = |path: &str| base64::engine::general_purpose::STANDARD.encode(path);
+    let expected = [
+        ("all", "setuid_bit"),
+        ("all", "setgid_bit"),
+        ("all", "sticky_bit"),
+        ("plain", "hard_link"),
+        ("sg", "setgid_bit"),
+        ("st", "sticky_bit"),
+        ("su", "setuid_bit"),
+        ("twin", "hard_link"),
+    ]
+    .map(|(path, why)| (coded(path), why));
+    assert_eq!(told, expected.iter().map(|(path, why)| (path.as_str(), Some("file"), *why)).collect::<Vec<_>>());
+    assert_eq!((seal.altered_count, seal.refused_count, changes.len()), (8, 0, 6));
+    assert!(changes.iter().all(|change| change.contains(" 100644:x") || change.contains(" 100755:x")), "{changes:?}");
 }
 
 #[test]
@@ -217,7 +246,10 @@ fn caps_refuse_and_report() {
     std::fs::write(cell.at("a"), "a longer text").unwrap();
     std::fs::write(cell.at("c"), "another").unwrap();
     std::fs::write(cell.at("d"), "and one more").unwrap();
-    let caps = |side_bytes, total_bytes, records| Caps { changes: ChangesCaps { records, side_bytes, total_bytes }, ..Caps::default() };
+    let caps = |side_bytes, total_bytes, records| Caps {
+        changes: ChangesCaps { records, side_bytes, total_bytes, ..ChangesCaps::default() },
+        ..Caps::default()
+    };
     let check = |caps: &Caps| {
         let (seal, changes) = cell.seal_with(caps);
         (changes.len(), refusals(&seal).into_iter().map(|(path, why)| format!("{path} {why}")).collect::<Vec<_>>(), seal.complete)
@@ -250,17 +282,6 @@ fn unreadable_modes_are_read_all_the_same() {
     } else {
         assert!(changes.is_empty() && !seal.complete);
     }
-}
-
-#[test]
-fn usage_counts_what_is_on_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("d")).unwrap();
-    std::fs::write(dir.path().join("d/f"), vec![7; 300_000]).unwrap();
-    std::fs::hard_link(dir.path().join("d/f"), dir.path().join("g")).unwrap();
-    File::create(dir.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
-    let bytes = usage(&[dir.path()]).unwrap();
-    assert!((300_000..400_000).contains(&bytes), "{bytes}");
 }
 
 fn ignored(seal: &Seal) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What the tests of this module share: real repositories, snapshots unpacked again, trees as maps.
 
 mod apply;
+mod crafted;
 mod hostile;
 mod patch;
 mod property;

@@ -1,48 +1,59 @@
-//! Builds the probe, has it run inside a job, reads what it reports.
+//! Builds the probe and reads what it reports.
 
-use std::path::Path;
+use std::sync::OnceLock;
 
 use anchorhold::process;
 use serde_json::Value;
 
 use crate::arena::Arena;
-use crate::case::Verdict;
+use crate::case::{Case, Promise, Verdict, Verdicts};
 use crate::support::Repo;
+
+/// The probe's source.
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/probe.c");
+
+/// The static program, built once a run.
+pub fn program() -> &'static [u8] {
+    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let flags = ["-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", "probe", SOURCE];
+        let out = process::command("cc", dir.path()).args(flags).output().expect("cc runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        std::fs::read(dir.path().join("probe")).expect("the probe")
+    })
+}
 
 /// A repository with the probe as a tracked file.
 pub fn repository(arena: &Arena) -> Repo {
     let repo = arena.env.repo();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks/probe.c");
-    let flags = ["-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", "probe"];
-    let out = process::command("cc", repo.path()).args(flags).arg(source).output().expect("cc runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    repo.bash("git add probe; git commit -qm probe");
+    std::fs::write(repo.path().join("probe"), program()).expect("the probe is written");
+    repo.bash("chmod 755 probe; git add probe; git commit -qm probe");
     repo
 }
 
-/// Delegates: Codex runs the probe's cases; their verdicts.
-pub fn in_a_job(arena: &Arena, cases: &[&str]) -> Vec<(String, Verdict)> {
-    let repo = repository(arena);
-    let program = format!("Run the probe.\n```rehearsal\nshell ./probe {} > report 2>&1; true\nmessage done\n```\n", cases.join(" "));
-    let result = arena.env.delegate(&repo, &program);
-    assert_eq!(result["state"], "completed", "{result:#}");
-    let copy = repo.tracked_copy();
-    copy.git_apply(&arena.env.diff(result["job_id"].as_str().expect("job id")));
-    verdicts(&std::fs::read_to_string(copy.path().join("report")).expect("a report"))
+/// A case that the probe judges. Its name there begins with a small letter.
+pub const fn case(id: &'static str, promise: Promise, tries: &'static str) -> Case {
+    Case { id, promise, tries }
 }
 
-/// One verdict for each case that could be tried.
-pub fn verdicts(report: &str) -> Vec<(String, Verdict)> {
-    let lines = report.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines
-        .filter_map(|line| {
-            let detail = line["detail"].as_str().unwrap_or_default();
-            let verdict = match line["outcome"].as_str()? {
-                "blocked" => Verdict::Blocked(detail.to_owned()),
-                "succeeded" => Verdict::Breached(detail.to_owned()),
-                _ => return None,
-            };
-            Some((line["case"].as_str()?.to_owned(), verdict))
-        })
-        .collect()
+/// The probe's name for a case.
+pub fn name(id: &str) -> String {
+    let (first, rest) = id.split_at(1);
+    format!("{}{rest}", first.to_lowercase())
+}
+
+/// One verdict for each case that could be tried, under our ids. What could not be tried stays out, with its reason in the second list.
+pub fn verdicts(report: &str) -> (Verdicts, Vec<String>) {
+    let (mut verdicts, mut errors) = (Verdicts::new(), Vec::new());
+    for line in report.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let (Some(case), Some(outcome), Some(detail)) = (line["case"].as_str(), line["outcome"].as_str(), line["detail"].as_str()) else { continue };
+        let id = format!("{}{}", case[..1].to_uppercase(), &case[1..]);
+        match outcome {
+            "blocked" => verdicts.push((id, Verdict::Blocked(detail.to_owned()))),
+            "succeeded" => verdicts.push((id, Verdict::Breached(detail.to_owned()))),
+            _ => errors.push(format!("{id}: {detail}")),
+        }
+    }
+    (verdicts, errors)
 }
