@@ -69,7 +69,7 @@ proptest! {
 #[test]
 fn ordinary_text_is_likely_about_half_its_bytes() {
     let prose = "The quick brown fox jumps over the lazy dog, and then it goes home to have some soup. ".repeat(100);
-    let code = "fn main() {\n    let total: u64 = items.iter().map(|item| item.price).sum();\n    println!(\"{total}\");\n}\n".repeat(100);
+    let code = "fn main() {\n    let total: u64 = items.iter().map(|item| item.price).sum();\n    log(\"{total}\", 7);\n}\n".repeat(100);
     for text in [prose, code] {
         let likely = super::likely(text.as_bytes());
         assert!((text.len() as u64 / 4..text.len() as u64 * 7 / 10).contains(&likely), "{likely} of {}", text.len());
