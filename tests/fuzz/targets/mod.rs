@@ -9,6 +9,7 @@ pub mod display;
 mod download;
 mod events;
 mod ignore;
+mod ledger;
 mod lines;
 mod listing;
 mod log;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "download", run: download::run, seeds: download::seeds, smoke: 3000 },
     Target { name: "events", run: events::run, seeds: events::seeds, smoke: 4000 },
     Target { name: "ignore", run: ignore::run, seeds: ignore::seeds, smoke: 500 },
+    Target { name: "ledger", run: ledger::run, seeds: ledger::seeds, smoke: 2000 },
     Target { name: "lines", run: lines::run, seeds: lines::seeds, smoke: 6000 },
     Target { name: "listing", run: listing::run, seeds: listing::seeds, smoke: 6000 },
     Target { name: "log", run: log::run, seeds: log::seeds, smoke: 6000 },
