@@ -77,6 +77,8 @@ impl Gateway {
             expires_unix: u64::MAX,
             max_running_jobs: 4,
             instance: "test".to_owned(),
+            bounds: Default::default(),
+            ceilings: Default::default(),
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Head, LedgerFile};
 use super::connection::StopCode;
+use super::ledger::{Head, LedgerFile};
 use super::result::{ProviderError, Usage};
 
 /// Where a job's model requests go.

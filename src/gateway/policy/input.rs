@@ -47,7 +47,7 @@ fn keys(kind: &str) -> Option<&'static [(&'static str, Key)]> {
         "message" => &[CONTENT, ("phase", Key::Plain(Form::Word)), ("end_turn", Key::Plain(Form::Bool))],
         "agent_message" => &[CONTENT, ("author", Key::Plain(Form::Id)), ("recipient", Key::Plain(Form::Id))],
         "reasoning" => &[("summary", Key::Parts), CONTENT, SEALED],
-        "function_call" => &[NAME, NAMESPACE, ("arguments", TEXT), CALL_ID, ("encrypted_function_args", TEXT)],
+        "function_call" => &[NAME, NAMESPACE, ("arguments", TEXT), CALL_ID, ("encrypted_function_args", Key::Sealed)],
         "custom_tool_call" => &[NAME, NAMESPACE, ("input", TEXT), CALL_ID],
         "function_call_output" | "custom_tool_call_output" => &[NAME, OUTPUT, CALL_ID],
         "tool_search_call" => &[CALL_ID, CLIENT, ("arguments", Key::Arguments)],
@@ -108,7 +108,7 @@ fn check_value(value: &mut Value, form: Key, key: &str, tools: &mut Count, parts
     match form {
         Key::Plain(form) => forms::check(value, form, key),
         Key::Role => want(value.is_null() || matches!(value.as_str(), Some("user" | "assistant" | "developer" | "system")), "role"),
-        Key::Parts => check_parts(value, parts),
+        Key::Parts => check_parts(value, parts, changes),
         Key::Sealed => changes.unseal(value),
         Key::Tools => check_tools(value, 0, tools),
         Key::Reasoning => forms::check_reasoning(value),
@@ -139,7 +139,7 @@ fn check_action(value: &Value) -> Verdict {
 }
 
 /// Text, or a list of parts of which none makes the provider fetch anything.
-fn check_parts(value: &Value, count: &mut Count) -> Verdict {
+fn check_parts(value: &mut Value, count: &mut Count, changes: &mut Changes<'_>) -> Verdict {
     let list = match value {
         Value::String(_) | Value::Null => return Ok(()),
         Value::Array(list) => list,
@@ -151,24 +151,26 @@ fn check_parts(value: &Value, count: &mut Count) -> Verdict {
             want(false, "content")?;
             continue;
         };
-        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
-        let keys: &[&str] = match kind {
+        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let keys: &[&str] = match kind.as_str() {
             "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => &["type", "text"],
             "refusal" => &["type", "refusal"],
             "encrypted_content" => &["type", "encrypted_content"],
             "input_image" => &["type", "image_url", "detail"],
             _ => {
-                refuse("content_kind", format!("the content kind {:?} is not allowed", shown(kind)))?;
+                refuse("content_kind", format!("the content kind {:?} is not allowed", shown(&kind)))?;
                 continue;
             }
         };
-        for (key, value) in part {
+        for (key, value) in part.iter_mut() {
             // The two that the public interface adds to a model's own text, when they say nothing.
             if matches!(key.as_str(), "annotations" | "logprobs") && value.as_array().is_some_and(Vec::is_empty) {
                 continue;
             }
             if !keys.contains(&key.as_str()) {
                 refuse("content_key", format!("the key {:?} of a content part is not allowed", shown(key)))?;
+            } else if key == "encrypted_content" {
+                changes.unseal(value)?;
             } else if key == "detail" {
                 forms::check(value, Form::Word, "content")?;
             } else {

@@ -280,7 +280,7 @@ pub fn usage(value: &Value) -> Option<Usage> {
 pub fn rebuild(shape: Shape, value: &Value, cache_key: &str) -> Option<(&'static str, Value)> {
     match shape {
         Shape::Item => items::rebuild(value.get("item")?, cache_key).map(|item| ("item", item)),
-        Shape::Part => items::part(value.get("part")?).map(|part| ("part", part)),
+        Shape::Part => items::part(value.get("part")?, cache_key).map(|part| ("part", part)),
         Shape::Begun | Shape::Done => Some(("response", response(value.get("response").unwrap_or(&Value::Null)))),
         Shape::Light(_) | Shape::Failed => None,
     }

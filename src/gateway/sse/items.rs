@@ -34,7 +34,7 @@ fn keys(kind: &str) -> Option<&'static [(&'static str, Key)]> {
         "message" => &[("role", Key::Text), CONTENT, ("phase", Key::Text), ("end_turn", Key::Bool)],
         "agent_message" => &[CONTENT, ("author", Key::Text), ("recipient", Key::Text)],
         "reasoning" => &[("summary", Key::Parts), CONTENT, SEALED],
-        "function_call" => &[NAME, NAMESPACE, ("arguments", Key::Text), CALL_ID, ("encrypted_function_args", Key::Text)],
+        "function_call" => &[NAME, NAMESPACE, ("arguments", Key::Text), CALL_ID, ("encrypted_function_args", Key::Sealed)],
         "custom_tool_call" => &[NAME, NAMESPACE, ("input", Key::Text), CALL_ID],
         "tool_search_call" => &[CALL_ID, ("execution", Key::Text), ("arguments", Key::Arguments)],
         "local_shell_call" => &[CALL_ID, ("action", Key::Action)],
@@ -67,7 +67,7 @@ pub fn rebuild(item: &Value, cache_key: &str) -> Option<Value> {
                 value.clone()
             }
             (Key::Sealed, Value::String(text)) => Value::String(seal::close(cache_key, text)),
-            (Key::Parts, Value::Array(list)) => Value::Array(list.iter().filter_map(part).collect()),
+            (Key::Parts, Value::Array(list)) => Value::Array(list.iter().filter_map(|value| part(value, cache_key)).collect()),
             (Key::Action, Value::Object(action)) => self::action(action)?,
             _ => continue,
         };
@@ -77,7 +77,7 @@ pub fn rebuild(item: &Value, cache_key: &str) -> Option<Value> {
 }
 
 /// Rebuilds a content part; citations and the like, with the addresses in them, stay outside.
-pub fn part(part: &Value) -> Option<Value> {
+pub fn part(part: &Value, cache_key: &str) -> Option<Value> {
     let kind = part.get("type")?.as_str()?;
     let key = match kind {
         "output_text" | "input_text" | "text" | "summary_text" | "reasoning_text" => "text",
@@ -85,8 +85,10 @@ pub fn part(part: &Value) -> Option<Value> {
         "encrypted_content" => "encrypted_content",
         _ => return None,
     };
-    let text = part.get(key).filter(|text| text.is_string())?;
-    Some(Value::Object(Map::from_iter([("type".to_owned(), kind.into()), (key.to_owned(), text.clone())])))
+    let text = part.get(key)?.as_str()?;
+    // What agents of one job tell each other encrypted is that job's alone, too.
+    let text = if key == "encrypted_content" { seal::close(cache_key, text) } else { text.to_owned() };
+    Some(Value::Object(Map::from_iter([("type".to_owned(), kind.into()), (key.to_owned(), text.into())])))
 }
 
 fn action(action: &Map<String, Value>) -> Option<Value> {

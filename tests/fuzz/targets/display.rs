@@ -16,6 +16,21 @@ pub fn run(data: &[u8]) {
         judge(&cut, true);
         assert!(cut.chars().count() <= most + 16);
     }
+    for shown in [display::page(data), display::json_lines(data), display::json(&String::from_utf8_lossy(data))] {
+        judge(&shown, true);
+    }
+    for line in display::json_lines(data).lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "no JSON: {line:?}");
+    }
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) {
+        let document = value.to_string();
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&display::json(&document)).ok(),
+            serde_json::from_str(&document).ok(),
+            "another meaning"
+        );
+    }
+    judge(&display::clip(data, 7), false);
     if data.iter().all(|b| matches!(b, b' '..=b'~')) {
         assert_eq!(line.as_bytes(), data, "plain text stays as it is");
     }
@@ -30,7 +45,7 @@ pub fn judge(shown: &str, lines: bool) {
             // Controls; soft hyphen, joiners, fillers, directions, variation selectors, annotations, tags.
             0..=0x1f | 0x7f..=0x9f | 0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f => false,
             0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb => false,
-            0xe0000..=0xe0fff => false,
+            0xe0000..=0xe0fff | 0x2800 | 0xfdd0..=0xfdef | 0x600..=0x605 | 0x6dd | 0x70f | 0x1d173..=0x1d17a => false,
             _ => true,
         };
         assert!(plain, "{c:?} is shown as it is");

@@ -9,6 +9,7 @@ pub mod display;
 mod download;
 mod events;
 mod ignore;
+mod ledger;
 mod lines;
 mod listing;
 mod log;
@@ -34,21 +35,22 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "answer", run: answer::run, seeds: answer::seeds, smoke: 3000 },
-    Target { name: "changes", run: changes::run, seeds: changes::seeds, smoke: 4000 },
-    Target { name: "diff", run: diff::run, seeds: diff::seeds, smoke: 6000 },
-    Target { name: "display", run: display::run, seeds: display::seeds, smoke: 6000 },
-    Target { name: "download", run: download::run, seeds: download::seeds, smoke: 3000 },
-    Target { name: "events", run: events::run, seeds: events::seeds, smoke: 4000 },
+    Target { name: "answer", run: answer::run, seeds: answer::seeds, smoke: 9000 },
+    Target { name: "changes", run: changes::run, seeds: changes::seeds, smoke: 12_000 },
+    Target { name: "diff", run: diff::run, seeds: diff::seeds, smoke: 18_000 },
+    Target { name: "display", run: display::run, seeds: display::seeds, smoke: 18_000 },
+    Target { name: "download", run: download::run, seeds: download::seeds, smoke: 9000 },
+    Target { name: "events", run: events::run, seeds: events::seeds, smoke: 12_000 },
     Target { name: "ignore", run: ignore::run, seeds: ignore::seeds, smoke: 500 },
-    Target { name: "lines", run: lines::run, seeds: lines::seeds, smoke: 6000 },
-    Target { name: "listing", run: listing::run, seeds: listing::seeds, smoke: 6000 },
-    Target { name: "log", run: log::run, seeds: log::seeds, smoke: 6000 },
-    Target { name: "manifest", run: manifest::run, seeds: manifest::seeds, smoke: 6000 },
+    Target { name: "ledger", run: ledger::run, seeds: ledger::seeds, smoke: 6000 },
+    Target { name: "lines", run: lines::run, seeds: lines::seeds, smoke: 18_000 },
+    Target { name: "listing", run: listing::run, seeds: listing::seeds, smoke: 18_000 },
+    Target { name: "log", run: log::run, seeds: log::seeds, smoke: 18_000 },
+    Target { name: "manifest", run: manifest::run, seeds: manifest::seeds, smoke: 18_000 },
     Target { name: "patch", run: patch::run, seeds: patch::seeds, smoke: 25 },
-    Target { name: "path", run: path::run, seeds: path::seeds, smoke: 10_000 },
-    Target { name: "policy", run: policy::run, seeds: policy::seeds, smoke: 3000 },
-    Target { name: "program", run: program::run, seeds: program::seeds, smoke: 5000 },
+    Target { name: "path", run: path::run, seeds: path::seeds, smoke: 30_000 },
+    Target { name: "policy", run: policy::run, seeds: policy::seeds, smoke: 9000 },
+    Target { name: "program", run: program::run, seeds: program::seeds, smoke: 15_000 },
 ];
 
 /// Calls `f` and fails if at its peak it held more memory than so many bytes and so many more a byte of input.
