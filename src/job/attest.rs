@@ -2,6 +2,8 @@
 //!
 //! Nothing here is taken from what was asked for, except where it says `recorded`. Digests are SHA-256 in hex.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -10,7 +12,8 @@ use super::status;
 use super::{JobId, JobState, collect, gateway, spec};
 use crate::engine::{CellRecord, ContainerRef};
 use crate::error::{Code, Result};
-use crate::protocol::admin::JobAccount;
+use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
+use crate::protocol::ledger::Head;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{Reason, Usage};
 
@@ -85,6 +88,12 @@ pub struct ImageRecord {
 pub struct GatewayRecord {
     /// Its container, read back from the engine.
     pub cell: CellRecord,
+    /// Digest of the policy that is in force; empty: it cannot be asked.
+    pub policy_sha256: String,
+    /// The last line of its ledger, which stands for all before it.
+    pub ledger_head: Head,
+    /// Protections of the credential that this engine does not let it have.
+    pub not_enforced: Vec<String>,
     /// What it counted for this job; `None`: it does not know the job any more.
     pub account: Option<JobAccount>,
 }
@@ -152,6 +161,11 @@ pub(super) async fn attest(core: &Core, id: &JobId) -> Result<Attestation> {
     } else if account.is_none() {
         unknown.push("the gateway cannot be asked, or no longer knows the job".to_owned());
     }
+    let status = core.gateway.request(&engine, &core.settings, &AdminRequest::Status, Duration::ZERO).await;
+    let (policy_sha256, ledger_head, not_enforced) = match status {
+        Ok(AdminResponse::Status { policy_sha256, ledger_head, not_enforced, .. }) => (policy_sha256, ledger_head, not_enforced),
+        _ => Default::default(),
+    };
     let ended = seen.derived.state.is_final();
     let harvest = if ended { Some(collect::collect(core, id).await) } else { None };
     let (output, manifest_verified) = match harvest {
@@ -202,7 +216,7 @@ pub(super) async fn attest(core: &Core, id: &JobId) -> Result<Attestation> {
             head: labels.head.clone(),
             dirty: labels.dirty,
         },
-        gateway: gateway_cell.map(|cell| GatewayRecord { cell, account }),
+        gateway: gateway_cell.map(|cell| GatewayRecord { cell, policy_sha256, ledger_head, not_enforced, account }),
         output,
         unknown,
     })

@@ -15,4 +15,4 @@ pub mod request;
 pub mod result;
 
 /// Version of the documents in this module; a job delivered by another version is refused by name.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

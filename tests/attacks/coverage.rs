@@ -8,10 +8,11 @@ use libtest_mimic::{Failed, Trial};
 use crate::case::Group;
 
 pub fn trials(groups: &[Group]) -> Vec<Trial> {
-    let (cases, points, pages) = (groups.to_vec(), groups.to_vec(), groups.to_vec());
+    let (cases, points, fields, pages) = (groups.to_vec(), groups.to_vec(), groups.to_vec(), groups.to_vec());
     vec![
         Trial::test("coverage::every_case_has_a_control", move || every_case_has_a_control(&cases)),
         Trial::test("coverage::every_point_has_a_mutation", move || every_point_has_a_mutation(&points)),
+        Trial::test("coverage::every_field_has_a_mutation", move || every_field_has_a_mutation(&fields)),
         Trial::test("coverage::the_pages_are_current", move || the_pages_are_current(&pages)),
     ]
 }
@@ -57,6 +58,52 @@ fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
     let mut problems: Vec<String> = points.difference(&weakened).map(|p| format!("the protection {p} is weakened by no mutation")).collect();
     problems.extend(weakened.difference(&points).map(|p| format!("a mutation names {p}, which is not in the sources")));
     verdict(&problems)
+}
+
+/// Fields of the create call that no mutation weakens, and why.
+const NOT_WEAKENED: [(&str, &str); 3] = [
+    ("Image", "no wall of the container; the group `supply` attacks it"),
+    ("Labels", "facts about a job, no wall"),
+    (
+        "HostConfig.Privileged",
+        "an engine in a sandbox cannot start such a container; CapAdd, SecurityOpt, MaskedPaths and devices are weakened one by one",
+    ),
+];
+
+/// Every field that `engine/spec.rs` writes is taken away by a merge patch of its own.
+fn every_field_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/spec.rs")).expect("the specification");
+    let mut fields = written(&source, "Ok(ContainerCreateBody {", "");
+    fields.extend(written(&source, "    HostConfig {\n", "HostConfig."));
+    assert!(fields.len() > 35, "the fields were not found: {fields:?}");
+    let patches: Vec<serde_json::Value> = groups.iter().flat_map(Group::single_weakenings).filter_map(|w| serde_json::from_str(w.job).ok()).collect();
+    let weakened = |field: &str| {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        patches.iter().any(|patch| patch.pointer(&pointer).is_some())
+    };
+    let excused = |field: &str| NOT_WEAKENED.iter().any(|(known, _)| *known == field);
+    let problems = fields.iter().filter(|field| *field != "HostConfig" && weakened(field) == excused(field));
+    verdict(&problems.map(|field| format!("{field} must be weakened by a mutation, or else excused")).collect::<Vec<_>>())
+}
+
+/// The names that the engine gives to the fields of a struct literal which begins at `mark`.
+fn written(source: &str, mark: &str, prefix: &str) -> Vec<String> {
+    let literal = source.split_once(mark).expect("the literal").1;
+    // A field of the literal itself stands as deep as the first one; what is deeper belongs to a field.
+    let first = literal.lines().find(|line| line.contains(": ")).expect("a field");
+    let indent = first.len() - first.trim_start().len();
+    let of_literal = literal.lines().take_while(|line| line.trim().is_empty() || line.len() - line.trim_start().len() >= indent);
+    of_literal
+        .filter(|line| line.len() - line.trim_start().len() == indent)
+        .filter_map(|line| {
+            let name = line.trim_start().split([':', ',']).next()?;
+            (!name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then(|| format!("{prefix}{}", camel(name)))
+        })
+        .collect()
+}
+
+fn camel(name: &str) -> String {
+    name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 fn the_pages_are_current(groups: &[Group]) -> Result<(), Failed> {

@@ -17,7 +17,6 @@ mod case;
 mod cell;
 mod coverage;
 mod document;
-mod engine;
 mod export;
 mod gateway;
 mod report;
@@ -32,7 +31,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, engine::GROUPS, resources::GROUPS, export::GROUPS, gateway::GROUPS, review::GROUPS, callers::GROUPS, supply::GROUPS].concat()
+    [cell::GROUPS, resources::GROUPS, export::GROUPS, gateway::GROUPS, review::GROUPS, callers::GROUPS, supply::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

@@ -35,6 +35,12 @@ fn a_cell_is_attested_by_those_who_know() {
     assert_eq!(said["gateway"]["cell"]["capabilities_added"], serde_json::json!([]));
     assert_eq!(said["gateway"]["account"]["requests"], 2, "{said:#}");
     assert_eq!(said["unknown"], serde_json::json!([]));
+    assert_eq!(said["gateway"]["policy_sha256"].as_str().map(str::len), Some(64));
+    // The head is one that the ledger really has.
+    let head = format!("{}:{}", said["gateway"]["ledger_head"]["seq"], said["gateway"]["ledger_head"]["sha256"].as_str().expect("a digest"));
+    let verified = env.run(&["audit", "verify", "--json", "--head", &head]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert_eq!(said["recorded"]["spec_sha256"].as_str().map(str::len), Some(64));
 
     // It is read back: what somebody changes behind our back is told.
     docker(&["update", "--pids-limit", "77", &name]);

@@ -160,7 +160,7 @@ fn what_was_not_asked_for_must_be_empty() {
         ("/Config/ExposedPorts", json!({ "1/tcp": {} })),
         ("/Config/OnBuild", json!(["RUN x"])),
         ("/Config/Domainname", json!("x")),
-        ("/Config/Shell", json!(["/bin/sh"])),
+        ("/Config/Shell", json!(["/another"])),
     ];
     for (pointer, value) in cases {
         let mut other = answer(&body());
