@@ -217,3 +217,22 @@ fn compose_makes_the_gateway_that_the_command_line_would_make() {
         assert!(compose.lines().any(|there| there == line), "compose.yaml lacks {line:?}");
     }
 }
+
+/// What a cell says of its end passes for ours only if it is a sentence that `init` is known to say; so each that `init` says must be known.
+#[test]
+fn every_sentence_of_init_is_known() {
+    let mut found = 0;
+    for source in sources()
+        .iter()
+        .filter(|s| ["init/cell.rs", "init/ending.rs", "init/slot.rs", "init/watch.rs", "protocol/connection.rs"].contains(&s.path.as_str()))
+    {
+        for literal in source.code.split('"').skip(1).step_by(2) {
+            let sentence = literal.starts_with(|c: char| c.is_ascii_uppercase()) && literal.ends_with('.') && !literal.contains('{');
+            if sentence {
+                found += 1;
+                assert!(anchorhold::protocol::result::is_our_sentence(literal), "{}: {literal:?} is missing in SENTENCES", source.path);
+            }
+        }
+    }
+    assert!(found > 25, "the sentences were not found: {found}");
+}

@@ -20,7 +20,7 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anchorhold"));
         command.env_clear().current_dir(self.dir.path()).args(args).stdin(Stdio::null());
-        command.env("HOME", self.dir.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.dir.path().join("home")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DOCKER_HOST", format!("unix://{}", self.dir.path().join("no-engine.sock").display()));
         command
     }

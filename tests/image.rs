@@ -150,14 +150,14 @@ async fn tools_work_in_a_cell() {
         git -c user.name=a -c user.email=a@b commit -qm m && git log --format=%s
         printf 'int main(void){return 42;}' > t.c && printf 't: t.c\n\tgcc -o $@ $<\n' > Makefile && make -s t
         rc=0; ./t || rc=$?; echo made $rc
-        python3 -c 'import os,subprocess,multiprocessing,ssl,json; print("python", os.cpu_count() > 0, subprocess.check_output(["id","-un"]).decode().strip())'
+        python3 -c 'import os,subprocess,multiprocessing,ssl,json; print("python", os.cpu_count() > 0, subprocess.check_output(["id","-u"]).decode().strip())'
         rg -c a f; printf 'b\n' > g; diff -u f g > p || true; patch -s f p && cat f
         /opt/codex/bin/codex --version 2>/dev/null; ls /opt/codex/bin
         touch /opt/x 2>/dev/null || echo root-read-only"#;
     let (code, out) = cell.sh("a", "20001:20001", Vec::new(), script).await;
     cell.clean().await;
     let version = image::codex_version().unwrap();
-    let want = format!("m\nmade 42\npython True agent\n1\nb\ncodex-cli {version}\ncodex\ncodex-code-mode-host\nroot-read-only\n");
+    let want = format!("m\nmade 42\npython True 20001\n1\nb\ncodex-cli {version}\ncodex\ncodex-code-mode-host\nroot-read-only\n");
     assert_eq!((code, out), (0, want));
 }
 

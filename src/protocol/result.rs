@@ -181,7 +181,7 @@ pub const ALTERATIONS: [&str; 4] = ["setuid_bit", "setgid_bit", "sticky_bit", "h
 pub const RULES_STOPPED: [&str; 5] = ["too_large", "too_many", "too_complex", "too_slow", "unreadable"];
 
 /// Every sentence in which `init` tells an end; anything else in [`SealedResult::detail`] is not taken for ours.
-pub const SENTENCES: [&str; 29] = [
+pub const SENTENCES: [&str; 35] = [
     "Codex ended its turn.",
     "Codex exited without ending its turn.",
     "Codex could not start its code-mode host, so it could run nothing.",
@@ -196,8 +196,14 @@ pub const SENTENCES: [&str; 29] = [
     "The job met its deadline.",
     "The job got no slot in the time that it may wait.",
     "The job used up its token budget.",
+    "The job made as many model requests as one may (`[limits] requests`).",
+    "The job sent too many requests that the gateway's policy refuses (`[limits] denials`).",
+    "The tokens of all jobs reached the gateway's ceiling for today (`[gateway] tokens_per_day`).",
     "The job wrote more than its disk limit.",
+    "The job made more files than its limit.",
+    "The job nested directories too deep to be measured.",
     "The engine's disk is full.",
+    "The engine's file system can take no more files.",
     "The slot was lost.",
     "The gateway could not be reached.",
     "The gateway cannot be reached.",

@@ -48,8 +48,9 @@ fn run(arena: &Arena, _wanted: &[&str]) -> Verdicts {
     let before = host::state(&beside);
     let result = arena.env.run_in(repo.path(), &["delegate", "--json", &host::telling()]).flat();
     let changed = host::difference(&before, &host::state(&beside));
-    if let Some(message) = result["error"]["message"].as_str().filter(|m| m.contains("git directory")) {
-        // PID 1 of the job parses the same rule again: behind the host's check it is the second wall.
+    let stopped = |m: &&str| m.contains("git directory") || m.contains("make the patch");
+    if let Some(message) = result["error"]["message"].as_str().filter(stopped) {
+        // Behind the host's check the same rule stands twice more: PID 1 parses the names again, and git takes none of them into a tree.
         return vec![("E10-git-names".to_owned(), Verdict::Breached(format!("delivered: {message}")))];
     }
     let told = Told::of(arena, result);

@@ -36,7 +36,9 @@ pub fn sealed(rig: &Rig) -> Verdict {
         let thought = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAsecret=="});
         provider::answer(stream, &(created() + &item(&thought) + &completed(5, 5))).map(|()| true)
     };
-    let (job, other) = (rig.job_answered(&Terms::default(), answers), rig.job_answered(&Terms::default(), answers));
+    // More refusals than a job usually has.
+    let terms = Terms { further: json!({"bounds": {"requests": 0, "denials": 1000, "output_tokens": 1000}}), ..Terms::default() };
+    let (job, other) = (rig.job_answered(&terms, answers), rig.job_answered(&terms, answers));
     let answer = rig.ask(&job, &good());
     let text = answer.text();
     let given = text.split("\"encrypted_content\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an encrypted thought").to_owned();

@@ -79,7 +79,7 @@ pub fn depth(rig: &Rig) -> Verdict {
 pub fn values(rig: &Rig) -> Verdict {
     let list = |n: usize, value: &str| {
         let all = vec![value; n].join(",");
-        format!(r#"{OPEN},"input":"a","tools":[{{"type":"function","name":"f","parameters":[{all}]}}]}}"#)
+        format!(r#"{OPEN},"input":"a","tools":[{{"type":"function","name":"f","parameters":{{"type":"object","enum":[{all}]}}}}]}}"#)
     };
     no_body_arrives(
         rig,

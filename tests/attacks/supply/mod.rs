@@ -30,7 +30,8 @@ const GROUP: Group = Group {
         Weakening::point(&["image.volumes"], &["C15-volumes"]),
         Weakening {
             name: "image's own settings",
-            points: &[],
+            // What an image adds is found by the comparison, too.
+            points: &["engine.inspect"],
             job: r#"{"Entrypoint":null,"User":null,"Healthcheck":null,"WorkingDir":null}"#,
             gateway: "",
             breaches: &["C15-image-settings"],
@@ -152,6 +153,9 @@ CMD ["CANARY-C15"]"#;
             &["delegate", "--json", &task(&[Step::Shell("sleep 2; echo ${GIT_TRACE-none} > seen; ls -A > listing"), Step::Say("done")])],
         )
         .flat();
+    if out["error"]["code"] == "isolation_mismatch" {
+        return Verdict::Blocked(format!("refused before the start: {}", out["error"]["message"]));
+    }
     let job = out["job_id"].as_str().unwrap_or_else(|| panic!("{out:#}")).to_owned();
     let container = format!("anchorhold-{job}");
     let log = docker(&["logs", &container]);
