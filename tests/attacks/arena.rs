@@ -15,7 +15,8 @@ pub struct Arena {
 impl Arena {
     /// The product.
     pub fn product() -> Self {
-        Self { env: TestEnv::new(), variables: Vec::new(), weakened: false }
+        // Images of other names come and go here, and each would replace a gateway that others use.
+        Self { env: TestEnv::new().with_own_gateway(), variables: Vec::new(), weakened: false }
     }
 
     /// The binary with the feature `weaken`, its image, and a gateway of its own that is weakened too.
