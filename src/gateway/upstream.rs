@@ -13,6 +13,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 use super::failure::now_unix;
 use super::secret::Secret;
 use crate::error::{Code, Error, Result};
+use crate::weaken;
 
 /// The transport failed; the text is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,9 +147,12 @@ impl Client {
 fn builder() -> reqwest::ClientBuilder {
     // A second call finds it installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
+    let builder = reqwest::Client::builder();
+    // The environment that could name one is cleared besides, so both are taken away by one name.
+    let builder = if weaken::off("gateway.environment") { builder } else { builder.no_proxy() };
+    let redirects = if weaken::off("gateway.redirects") { reqwest::redirect::Policy::limited(3) } else { reqwest::redirect::Policy::none() };
+    builder
+        .redirect(redirects)
         .retry(reqwest::retry::never())
         .referer(false)
         .http1_only()
