@@ -118,6 +118,11 @@ pub fn table(groups: &[Group]) -> bool {
                 None => "none",
             };
             println!("{:<34} {:<16} {word:<9} {control:<10} {}", case.id, format!("{:?}", case.promise), case.tries);
+            if let Some(Ok(verdict)) = product.get(case.id)
+                && std::env::var_os("ANCHORHOLD_ATTACKS_VERBOSE").is_some()
+            {
+                println!("    {}", short(verdict.detail(), 300));
+            }
         }
     }
     for group in groups {
