@@ -82,7 +82,7 @@ pub const CONTROLS: &[Weakening] = &[
 
 const RECORD: &[&str] = &["C13-record"];
 
-/// `Privileged` has none of its own: an engine that is itself confined cannot start such a container (the job fails, which is what a test on it
+/// `Volumes` has none: the comparison with the engine's answer refuses a mount that was not asked for. `Privileged` has none of its own: an engine that is itself confined cannot start such a container (the job fails, which is what a test on it
 /// would see), and where one can, the comparison with its answer stops it, because the engine then adds options that nobody asked for.
 pub const MUTATIONS: &[Weakening] = &[
     // What PID 1 does for the agent.
@@ -96,7 +96,6 @@ pub const MUTATIONS: &[Weakening] = &[
     Weakening::point(&["init.oom_score"], &["C06-oom-score"]),
     // What a process inside can tell.
     Weakening::job("Config.Hostname", r#"{"Hostname":"elsewhere"}"#, &["C02-own-namespaces"]),
-    Weakening::job("Config.Volumes", r#"{"Volumes":{"/mnt":{}}}"#, &["C07-mounts"]),
     Weakening::job("HostConfig.NetworkMode", r#"{"HostConfig":{"NetworkMode":"bridge"}}"#, &["C05-interfaces", "C05-network"]),
     Weakening::job("HostConfig.Dns", r#"{"HostConfig":{"Dns":null}}"#, &["C08-host-facts"]),
     Weakening::job("HostConfig.Binds", r#"{"HostConfig":{"Binds":["/etc:/mnt:ro"]}}"#, &["C07-mounts"]),
@@ -189,7 +188,7 @@ pub const MUTATIONS: &[Weakening] = &[
     Weakening::job("HostConfig.ExtraHosts", r#"{"HostConfig":{"ExtraHosts":["elsewhere:192.0.2.1"]}}"#, RECORD),
     Weakening::job("HostConfig.GroupAdd", r#"{"HostConfig":{"GroupAdd":["20000"]}}"#, RECORD),
     Weakening::job("HostConfig.IpcMode: shareable", r#"{"HostConfig":{"IpcMode":"shareable"}}"#, RECORD),
-    Weakening::job("HostConfig.PidMode", r#"{"HostConfig":{"PidMode":"host"}}"#, RECORD),
+    Weakening::job("HostConfig.PidMode", r#"{"HostConfig":{"PidMode":"host","SecurityOpt":{"2":"label=disable"}}}"#, RECORD),
     Weakening::job("HostConfig.UsernsMode", r#"{"HostConfig":{"UsernsMode":"host"}}"#, RECORD),
     Weakening::job("HostConfig.DeviceCgroupRules", r#"{"HostConfig":{"DeviceCgroupRules":["c 1:5 r"]}}"#, RECORD),
     Weakening::job("HostConfig.Sysctls: another", r#"{"HostConfig":{"Sysctls":{"net.ipv4.ip_forward":"1"}}}"#, RECORD),
