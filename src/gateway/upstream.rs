@@ -148,8 +148,8 @@ fn builder() -> reqwest::ClientBuilder {
     // A second call finds it installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder();
-    // The environment that could name one is cleared besides, so both are taken away by one name.
-    let builder = if weaken::off("gateway.environment") { builder } else { builder.no_proxy() };
+    // A second wall: the environment that could name one is cleared, too.
+    let builder = if weaken::off("gateway.proxy") { builder } else { builder.no_proxy() };
     let redirects = if weaken::off("gateway.redirects") { reqwest::redirect::Policy::limited(3) } else { reqwest::redirect::Policy::none() };
     builder
         .redirect(redirects)

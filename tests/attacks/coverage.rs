@@ -55,10 +55,16 @@ fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut points);
     let weakened: BTreeSet<String> =
         groups.iter().flat_map(Group::single_weakenings).flat_map(|w| w.points.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).collect();
+    let controlled = |point: &str| groups.iter().flat_map(|g| g.controls).any(|control| control.points.contains(&point));
+    let doubled: BTreeSet<String> = DOUBLED.iter().map(|(point, _)| (*point).to_owned()).filter(|point| controlled(point)).collect();
+    points.retain(|point| !doubled.contains(point));
     let mut problems: Vec<String> = points.difference(&weakened).map(|p| format!("the protection {p} is weakened by no mutation")).collect();
     problems.extend(weakened.difference(&points).map(|p| format!("a mutation names {p}, which is not in the sources")));
     verdict(&problems)
 }
+
+/// Points behind a second wall, so that nothing turns red when they alone are off: a control takes both away.
+const DOUBLED: [(&str, &str); 1] = [("gateway.proxy", "the environment that could name a proxy is cleared besides")];
 
 /// Fields of the create call that no mutation weakens, and why.
 const NOT_WEAKENED: [(&str, &str); 3] = [
