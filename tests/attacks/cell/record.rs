@@ -35,6 +35,7 @@ fn host_config(container: &str, gateway: &str) -> Value {
         [("core", 0), ("fsize", largest_file), ("memlock", 64 << 10), ("msgqueue", 0), ("nice", 0), ("nofile", 16_384), ("rtprio", 0)]
             .map(|(name, value)| json!({"Name": name, "Hard": value, "Soft": value}))
             .to_vec();
+    let runtime = std::env::var("ANCHORHOLD_ENGINE_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
     json!({
         "NetworkMode": "none", "Dns": ["127.0.0.1"], "DnsSearch": ["."], "DnsOptions": [],
         "CapDrop": ["ALL"], "CapAdd": ["CHOWN", "DAC_READ_SEARCH", "KILL", "SETGID", "SETPCAP", "SETUID"],
@@ -42,7 +43,7 @@ fn host_config(container: &str, gateway: &str) -> Value {
         "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "LogConfig": {"Type": "json-file", "Config": {"max-file": "2", "max-size": "2097152"}},
-        "Runtime": "runc", "Memory": 1_i64 << 30, "MemorySwap": 1_i64 << 30, "NanoCpus": 1_500_000_000, "PidsLimit": 200,
+        "Runtime": runtime, "Memory": 1_i64 << 30, "MemorySwap": 1_i64 << 30, "NanoCpus": 1_500_000_000, "PidsLimit": 200,
         "OomScoreAdj": 500, "ShmSize": 64 << 20, "Ulimits": ulimits, "Sysctls": {"kernel.shm_rmid_forced": "1"},
         "Tmpfs": {"/tmp": format!("rw,exec,nosuid,nodev,size={},nr_inodes=100000,mode=1777", 256 << 20)},
         "Mounts": [
