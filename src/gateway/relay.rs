@@ -46,6 +46,9 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 /// Where a bound on time is taken away for a control.
 pub const FOREVER: Duration = Duration::from_secs(1 << 30);
 
+/// Largest head of a request.
+pub const MAX_HEAD: usize = 64 << 10;
+
 /// How long each part may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -437,6 +440,11 @@ fn check_head(request: &Request<Incoming>) -> Result<(), No> {
         return Err(no(StatusCode::NOT_FOUND, "path", "there is only POST /v1/responses here"));
     }
     let headers = request.headers();
+    // The reader stops at its bound only between two reads, so a head that comes in large pieces may be longer by one of them.
+    let size = headers.iter().fold(0usize, |size, (name, value)| size.saturating_add(name.as_str().len() + value.len() + 4));
+    if size > MAX_HEAD && !weaken::off("gateway.head_size") {
+        return Err(no(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "the request's head is larger than 64 KiB"));
+    }
     // Codex tries a websocket first where its provider settings say so, and goes on with POST after 426.
     if headers.contains_key(UPGRADE) && !weaken::off("gateway.upgrade") {
         return Err(no(StatusCode::UPGRADE_REQUIRED, "upgrade", "there is only POST /v1/responses over HTTP/1.1 here, and no upgrade"));

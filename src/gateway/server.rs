@@ -19,7 +19,7 @@ use zeroize::Zeroize as _;
 use super::admin;
 use super::patient::Patient;
 use super::registry::{JobSession, Registry, SlotSession};
-use super::relay::{FOREVER, Relay, Timing};
+use super::relay::{FOREVER, MAX_HEAD, Relay, Timing};
 use crate::error::{Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::connection::{Channel, Preamble, SlotMessage};
@@ -30,8 +30,6 @@ use crate::weaken;
 const MAX_STRANGERS: usize = 256;
 /// Control connections.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 64 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
