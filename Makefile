@@ -69,6 +69,10 @@ attacks: weakened ## the attack suite and its controls, as a table (RUNTIME=runs
 attacks-mutate: weakened ## takes away each protection in turn: at least one attack must succeed
 	@export $(ATTACK_VARIABLES); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_ATTACKS=mutate cargo test --locked --test attacks -- $(ONLY)
 
+.PHONY: faults
+faults: weakened ## breaks every part at every step and prints what is true afterwards (ONLY=part of an id, JOBS=n)
+	@export $(TEST_VARIABLES) $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(ONLY)
+
 .PHONY: attacks-document
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks

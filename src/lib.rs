@@ -8,6 +8,7 @@ pub mod config;
 pub mod display;
 pub mod engine;
 pub mod error;
+pub mod fault;
 pub mod gateway;
 pub mod image;
 pub mod init;

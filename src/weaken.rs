@@ -21,8 +21,8 @@ pub const fn off(_point: &str) -> bool {
 /// Variables for a child that starts with an empty environment; none in a product build.
 #[cfg(not(feature = "weaken"))]
 #[inline]
-pub const fn environment() -> Option<(&'static str, String)> {
-    None
+pub const fn environment() -> [(&'static str, String); 0] {
+    []
 }
 
 /// The body of a create call as it is sent: unchanged in a product build.
@@ -41,8 +41,11 @@ mod enabled {
     use serde_json::Value;
 
     use crate::error::{Error, Result};
+    use crate::protocol::paths;
 
     const POINTS: &str = "ANCHORHOLD_WEAKEN";
+    /// What [`crate::fault`] reads.
+    const FAULTS: [&str; 3] = ["ANCHORHOLD_FAULT", "ANCHORHOLD_FAULT_ONCE", "ANCHORHOLD_CLOCK_MS"];
 
     /// Whether the protection of this name is taken away.
     pub fn off(point: &str) -> bool {
@@ -52,20 +55,32 @@ mod enabled {
     }
 
     /// What a child that starts with an empty environment needs to know of this.
-    pub fn environment() -> Option<(&'static str, String)> {
-        Some((POINTS, std::env::var(POINTS).ok()?))
+    pub fn environment() -> Vec<(&'static str, String)> {
+        [POINTS].into_iter().chain(FAULTS).filter_map(|name| Some((name, std::env::var(name).ok()?))).collect()
     }
 
     /// The body of a create call with the merge patch for its kind, and with the names of what is off in its environment.
     pub fn container<T: Serialize + DeserializeOwned>(body: T) -> Result<T> {
         let failed = |e: serde_json::Error| Error::internal("weaken a container's specification").with_source(e);
         let mut value = serde_json::to_value(body).map_err(failed)?;
-        let kind = if value.pointer("/Labels").and_then(|labels| labels.get("anchorhold.gateway")).is_some() { "GATEWAY" } else { "JOB" };
+        let gateway = value.pointer("/Labels").and_then(|labels| labels.get("anchorhold.gateway")).is_some();
+        let (kind, once) = if gateway { ("GATEWAY", paths::GATEWAY_STATE) } else { ("JOB", paths::JOB_STATE) };
         if let Ok(patch) = std::env::var(format!("ANCHORHOLD_WEAKEN_{kind}")) {
             merge(&mut value, serde_json::from_str(&patch).map_err(failed)?);
         }
-        if let (Ok(points), Some(env)) = (std::env::var(POINTS), value.get_mut("Env").and_then(Value::as_array_mut)) {
-            env.push(format!("{POINTS}={points}").into());
+        let mut given = Vec::new();
+        given.extend(std::env::var(POINTS).ok().map(|points| format!("{POINTS}={points}")));
+        for name in ["ANCHORHOLD_FAULT", "ANCHORHOLD_CLOCK_MS"] {
+            given.extend(std::env::var(format!("{name}_{kind}")).ok().map(|wanted| format!("{name}={wanted}")));
+        }
+        if given.iter().any(|one| one.starts_with("ANCHORHOLD_FAULT=")) {
+            given.push(format!("ANCHORHOLD_FAULT_ONCE={once}"));
+        }
+        if !given.is_empty()
+            && let Some(env) = value.as_object_mut().map(|body| body.entry("Env").or_insert_with(|| Value::Array(Vec::new())))
+            && let Some(env) = env.as_array_mut()
+        {
+            env.extend(given.into_iter().map(Value::from));
         }
         serde_json::from_value(value).map_err(failed)
     }

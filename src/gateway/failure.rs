@@ -208,7 +208,7 @@ fn try_again_seconds(message: &str) -> Option<u64> {
 
 /// Seconds since 1970.
 pub fn now_unix() -> i64 {
-    jiff::Timestamp::now().as_second()
+    i64::try_from(crate::fault::unix_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Default for Reporter {
 
 /// Unix milliseconds.
 pub fn now_unix_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    crate::fault::unix_ms()
 }
 
 impl Reporter {

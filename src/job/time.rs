@@ -1,10 +1,8 @@
 //! Wall-clock times as the domain tells them: unix milliseconds inside, RFC 3339 outside.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// Unix milliseconds now.
 pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    crate::fault::unix_ms()
 }
 
 /// RFC 3339 in UTC; times beyond the calendar (a hostile clock) are shown as the epoch.

@@ -1,9 +1,10 @@
 //! Where a case is tried: the product as it is built, or a build with some of its protections taken away.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::case::Weakening;
 use crate::support::TestEnv;
+use crate::support::weakened::{product_image, weakened_image, weakened_program};
 
 /// A user with a binary, an image that fits it and a gateway.
 pub struct Arena {
@@ -51,21 +52,4 @@ impl Arena {
     pub fn image(&self) -> String {
         if self.weakened { weakened_image() } else { product_image() }
     }
-}
-
-fn product_image() -> String {
-    std::env::var("ANCHORHOLD_IMAGE_NAME").unwrap_or_else(|_| concat!("anchorhold/runtime:", env!("CARGO_PKG_VERSION")).to_owned())
-}
-
-/// The image of the weakened build: beside the product's, under a name of its own.
-fn weakened_image() -> String {
-    std::env::var("ANCHORHOLD_TEST_WEAKENED_IMAGE").unwrap_or_else(|_| format!("{}-weakened", product_image()))
-}
-
-fn weakened_program() -> PathBuf {
-    let program = std::env::var_os("ANCHORHOLD_TEST_WEAKENED")
-        .map(PathBuf::from)
-        .expect("set ANCHORHOLD_TEST_WEAKENED to a binary built with `--features weaken` (`make attacks` and `make test` do)");
-    assert!(program.is_absolute() && program.is_file(), "ANCHORHOLD_TEST_WEAKENED: {} is no absolute path of a file", program.display());
-    program
 }

@@ -13,6 +13,7 @@ pub mod rehearsal;
 mod repo;
 pub mod tamper;
 mod tree;
+pub mod weakened;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
