@@ -36,14 +36,9 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
             problems.push(e.chain());
         }
         fault::point("remove.container");
-        if let Ok(names) = spec::volume_names(id)
-            && !weaken::off("fault.remove_volumes")
-        {
-            for outcome in futures_util::future::join_all(names.iter().map(async |name| {
-                engine.remove_volume(name).await.inspect(|_| fault::point("remove.volume"))
-            }))
-            .await
-            {
+        if let Ok(names) = spec::volume_names(id) {
+            let removals = names.iter().map(async |name| remove_volume(core, name).await.inspect(|_| fault::point("remove.volume")));
+            for outcome in futures_util::future::join_all(removals).await {
                 if let Err(e) = outcome {
                     problems.push(e.chain());
                 }
@@ -150,5 +145,8 @@ pub(super) async fn cancelled_before_start(core: &Core, labels: &JobLabels, cont
 
 /// Removes a volume by name where no container holds it.
 pub(super) async fn remove_volume(core: &Core, name: &ObjectName) -> Result<bool> {
+    if weaken::off("fault.remove_volumes") {
+        return Ok(false);
+    }
     core.engine().await?.remove_volume(name).await
 }

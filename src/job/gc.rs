@@ -41,6 +41,8 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
     fault::point("gc.listed");
     let alive: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
 
+    // What processes left on this machine that were killed.
+    let _ = core.tasks.spawn_blocking(crate::workspace::sweep_scratch).await;
     let mut report = GcReport::default();
     let steps: Vec<Step> = futures_util::stream::iter(rows).map(|row| remove_if_due(core, row)).buffer_unordered(AT_ONCE).collect().await;
     for step in steps {
