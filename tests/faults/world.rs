@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::case::Row;
 use crate::support::rehearsal::{Step, task};
-use crate::support::weakened::{weakened_image, weakened_program};
+use crate::support::weakened::{product_image, weakened_image, weakened_program};
 use crate::support::{Repo, TestEnv, docker};
 
 /// Long enough for a slow, shared machine; whoever meets it has failed.
@@ -42,6 +42,17 @@ impl World {
     /// The build with fault points, its image, and these variables for every command.
     pub fn with(variables: &[(&str, &str)]) -> Self {
         Self::over(TestEnv::of(&weakened_program(), &weakened_image(), variables))
+    }
+
+    /// The product on an engine of the test's own.
+    pub fn product_on(host: &str, variables: &[(&str, &str)]) -> Self {
+        let env = TestEnv::of(Path::new(env!("CARGO_BIN_EXE_anchorhold")), &product_image(), variables);
+        Self::over(env.on_engine(host))
+    }
+
+    /// The build with fault points on an engine of the test's own.
+    pub fn with_on(host: &str, variables: &[(&str, &str)]) -> Self {
+        Self::over(TestEnv::of(&weakened_program(), &weakened_image(), variables).on_engine(host))
     }
 
     fn over(env: TestEnv) -> Self {
@@ -120,6 +131,14 @@ impl World {
 
     /// Looks at a job after a fault, then consumes it and looks for what is left; then delegates once more.
     pub fn aftermath(&self, job: &str, expected: &Expected) -> Row {
+        let row = self.look(job, expected);
+        self.gone_after_consume(job);
+        self.next_one_works();
+        row
+    }
+
+    /// Looks at a job after a fault.
+    pub fn look(&self, job: &str, expected: &Expected) -> Row {
         let begun = Instant::now();
         let first = self.status(job);
         let answered = begun.elapsed().as_secs_f64();
@@ -132,8 +151,6 @@ impl World {
 
         let patch = self.patch_of(job);
         assert!(expected.patches.contains(&patch.as_str()), "the patch is {patch}: {last:#}");
-        self.gone_after_consume(job);
-        self.next_one_works();
         Row { state, reason, patch, answered, note: String::new() }
     }
 
