@@ -5,17 +5,19 @@
 //! like every other job, and retention removes it. It costs one empty container.
 
 use super::JobId;
+use super::away::Absence;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
 use super::time::now_ms;
-use crate::engine::{ContainerRef, ObjectName};
+use crate::engine::{ContainerRef, ObjectName, engine_is_away};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
 
-/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left.
+/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left. The new name is one that no other
+/// caller gives, so that it tells who was first even where the engine's answer got lost.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
-    core.engine().await?.rename_container(container, &spec::consumed_name(id)?).await
+    core.engine().await?.rename_container(container, &spec::consumed_name(id, core.token())?).await
 }
 
 /// Removes a claimed container, its volumes and its pass. What cannot be removed now is found by the sweep; the errors are returned.
@@ -49,16 +51,24 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
 
 /// Replaces a container that never started by a tombstone; `false`: somebody else took the job away first.
 pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, ended: Ended) -> Result<bool> {
-    if !claim(core, &labels.id, container).await? {
+    let engine = core.engine().await?;
+    // Taken away by an earlier try of this process whose next step failed: the name is still free, or the tombstone is there.
+    let again = engine.inspect_container(container).await?.is_some_and(|facts| spec::is_consumed_by(&facts.name, &labels.id, core.token()));
+    if !again && !claim(core, &labels.id, container).await? {
         return Ok(false);
     }
     let labels = JobLabels { ended: Some(ended), ..labels.clone() };
-    let made = core.engine().await?.create_container(&spec::tombstone(image_id, &labels)?).await;
+    let tombstone = spec::tombstone(image_id, &labels)?;
+    let made = super::create::container(&engine, &tombstone).await;
+    if made.as_ref().is_err_and(engine_is_away) {
+        // What is claimed stays until somebody can say how it ended.
+        return made.map(|_| true);
+    }
     remove(core, &labels.id, container).await;
     made.map(|_| true)
 }
 
-/// A delivery failed: says so, and leaves nothing of it behind.
+/// A delivery failed: says so, and leaves nothing of it behind. An engine that went away is waited for, because nobody else knows of the failure.
 pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, error: &Error) {
     let hint = error.hint.as_deref().map(|hint| format!(" To mend it: {hint}.")).unwrap_or_default();
     let ended = Ended {
@@ -67,8 +77,12 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         detail: format!("It could not be delivered and never ran: {}.{hint}", error.chain()),
         at_ms: now_ms(),
     };
-    if let Err(e) = entomb(core, labels, container, image_id, ended).await {
-        tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
+    while let Err(e) = entomb(core, labels, container, image_id, ended.clone()).await {
+        if let Err(e) = absence.wait(e).await {
+            tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+            return;
+        }
     }
 }
 

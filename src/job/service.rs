@@ -48,6 +48,8 @@ pub(super) struct Core {
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
     seals: Mutex<HashMap<JobId, Seals>>,
+    /// Tells this process's claims from those of others.
+    token: String,
 }
 
 #[derive(Default)]
@@ -66,6 +68,11 @@ pub(super) enum Sweep {
 }
 
 impl Core {
+    /// A name of this process that no other has.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The engine; connected on first use. A failure is not kept.
     pub(super) async fn engine(&self) -> Result<Engine> {
         self.engine.get_or_try_init(|| Engine::connect(&self.settings.engine)).await.cloned()
@@ -159,6 +166,7 @@ impl Jobs {
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
                 seals: Mutex::new(HashMap::new()),
+                token: uuid::Uuid::new_v4().simple().to_string(),
             }),
         }
     }

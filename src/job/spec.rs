@@ -48,9 +48,20 @@ pub(super) fn job_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}"))
 }
 
-/// The name to which the one who consumes a job renames its container.
-pub(super) fn consumed_name(id: &JobId) -> Result<ObjectName> {
-    ObjectName::parse(&format!("anchorhold-{id}-consumed"))
+/// The name to which the one who consumes a job renames its container; the token is the process's own.
+pub(super) fn consumed_name(id: &JobId, token: &str) -> Result<ObjectName> {
+    ObjectName::parse(&format!("anchorhold-{id}-consumed-{token}"))
+}
+
+/// Whether somebody has consumed the job and not yet removed its container.
+pub(super) fn is_consumed(name: &str, id: &JobId) -> bool {
+    // Earlier builds gave no token.
+    name.strip_prefix(&format!("anchorhold-{id}-consumed")).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Whether this very process has.
+pub(super) fn is_consumed_by(name: &str, id: &JobId, token: &str) -> bool {
+    name == format!("anchorhold-{id}-consumed-{token}")
 }
 
 /// The names of a job's volumes.

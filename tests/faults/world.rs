@@ -55,6 +55,11 @@ impl World {
         Self::over(TestEnv::of(&weakened_program(), &weakened_image(), variables).on_engine(host))
     }
 
+    /// A user as the case made them.
+    pub fn of(env: TestEnv) -> Self {
+        Self::over(env)
+    }
+
     fn over(env: TestEnv) -> Self {
         let temporary = env.directory();
         let repo = env.repo();
@@ -124,9 +129,10 @@ impl World {
         }
     }
 
-    /// Waits until the agent of a job has done its first deed, which [`slow_task`] tells by what it says.
+    /// Waits until the agent of a job has done its first deed: Codex tells of its thread, its turn, the command's start and its end. What follows in
+    /// [`slow_task`] is the pause.
     pub fn wait_until_it_ran(&self, job: &str) {
-        self.wait_for(job, |status| status["state"] == "running" && status["answers"].as_u64().unwrap_or(0) >= 2);
+        self.wait_for(job, |status| status["state"] == "running" && status["events_seen"].as_u64().unwrap_or(0) >= 4);
     }
 
     /// Looks at a job after a fault, then consumes it and looks for what is left; then delegates once more.

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, its helpers too")]
 
+pub mod chaos;
 pub mod environment;
 pub mod own_engine;
 pub mod provider;
