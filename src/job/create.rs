@@ -29,7 +29,8 @@ pub(super) async fn container(engine: &Engine, spec: &ContainerSpec) -> Result<(
 /// Removes the container of this name if it is of this very specification.
 async fn remove_own(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
     let Some(facts) = engine.inspect_container(&ContainerRef::Name(spec.name.clone())).await? else { return Ok(()) };
-    if facts.labels == spec.labels {
+    // The image's own labels are there, too.
+    if spec.labels.iter().all(|(name, value)| facts.labels.get(name) == Some(value)) {
         engine.remove_container(&ContainerRef::Id(facts.id)).await?;
     }
     Ok(())

@@ -129,10 +129,15 @@ impl World {
         }
     }
 
-    /// Waits until the agent of a job has done its first deed: Codex tells of its thread, its turn, the command's start and its end. What follows in
-    /// [`slow_task`] is the pause.
+    /// Waits until the agent of a job has done its first deed. The log's counts come late, so the workspace itself is asked.
     pub fn wait_until_it_ran(&self, job: &str) {
-        self.wait_for(job, |status| status["state"] == "running" && status["events_seen"].as_u64().unwrap_or(0) >= 4);
+        self.wait_for(job, |status| status["state"] == "running");
+        let begun = Instant::now();
+        let file = format!("{}:/workspace/once.txt", Self::container(job));
+        while !self.env.docker(&["cp", &file, "-"]).contains(RAN) {
+            assert!(begun.elapsed() < PATIENCE, "it never ran");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Looks at a job after a fault, then consumes it and looks for what is left; then delegates once more.
@@ -168,6 +173,7 @@ impl World {
         let ran = patch.lines().filter(|line| *line == format!("+{RAN}")).count();
         assert!(ran <= 1, "it ran {ran} times:\n{patch}");
         if code != Some(0) || result["ok"] == false {
+            println!("{job}: no patch: {code:?} {}", result["error"]);
             return if self.status(job)["state"] == "lost" { "lost".to_owned() } else { "none".to_owned() };
         }
         let whole = patch.contains("+done");
@@ -202,7 +208,7 @@ impl World {
         }
         let (code, out, err) = self.run(&["gc", "--json"], &[]);
         let swept: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {code:?} {out}{err}"));
-        assert_eq!(swept["passes"], 0, "a pass was left: {swept:#}");
+        assert_eq!(swept["report"]["passes"], 0, "a pass was left: {swept:#}");
     }
 
     /// What is there of this user beside the gateway.

@@ -38,6 +38,27 @@ pub const CASES: &[Case] = &[
         points: &[],
         run: || away(true, OwnEngine::kill),
     },
+    Case {
+        id: "engine.kill.delivery",
+        fault: "kill -9 of the engine, started again",
+        step: "the workspace is being uploaded",
+        points: &[],
+        run: || during_delivery(OwnEngine::kill),
+    },
+    Case {
+        id: "engine.stop.delivery",
+        fault: "engine stopped, started again",
+        step: "the workspace is being uploaded",
+        points: &[],
+        run: || during_delivery(OwnEngine::stop),
+    },
+    Case {
+        id: "engine.containerd.running",
+        fault: "kill -9 of containerd, which the engine starts again",
+        step: "Codex runs",
+        points: &[],
+        run: containerd_dies,
+    },
 ];
 
 const WHOLE: Expected = Expected { states: &["completed"], reasons: &["completed"], patches: &["whole"] };
@@ -74,6 +95,43 @@ fn away(live_restore: bool, fault: fn(&OwnEngine)) -> Row {
     world.nothing_is_left();
     world.next_one_works();
     Row { note: format!("queued: {}/{}", other.state, other.patch), ..row }
+}
+
+/// The engine goes in the middle of an upload. Who delivers waits for it and says how that ended; nothing ran half.
+fn during_delivery(fault: fn(&OwnEngine)) -> Row {
+    let engine = OwnEngine::start(&product_image(), Options::default());
+    let world = World::product_on(&engine.host(), &[]);
+    world.warm();
+    world.repo.bash("for n in 1 2 3 4 5 6 7 8; do head -c 30000000 /dev/urandom >$n.bin; done; git add .; git commit -qm large");
+    let child = world.spawn(&["delegate", "--json", "--", &quick_task()], &[]);
+    let begun = std::time::Instant::now();
+    let job = loop {
+        let names = engine.docker(&["ps", "-a", "--filter", "status=created", "--filter", "label=anchorhold.job", "--format", "{{.Names}}"]);
+        if let Some(job) = names.trim().strip_prefix("anchorhold-") {
+            break job.to_owned();
+        }
+        assert!(begun.elapsed() < PATIENCE, "no job is being delivered");
+    };
+    fault(&engine);
+    engine.up();
+    let told = outcome(child);
+    assert_eq!(told["ok"], false, "{told:#}");
+    assert!(matches!(told["error"]["code"].as_str(), Some("engine_unavailable" | "engine_error")), "{told:#}");
+    world.aftermath(&job, &Expected { states: &["failed"], reasons: &["failed"], patches: &["none"] })
+}
+
+fn containerd_dies() -> Row {
+    let engine = OwnEngine::start(&product_image(), Options::default());
+    let world = World::product_on(&engine.host(), &[]);
+    let (waiting, job) = wait_on(&world, &slow_task(6), &[]);
+    world.wait_until_it_ran(&job);
+    engine.kill_containerd();
+    let told = outcome(waiting);
+    let row = world
+        .aftermath(&job, &Expected { states: &["completed", "interrupted"], reasons: &["completed", "interrupted"], patches: &["whole", "partial"] });
+    assert_eq!(told["job"]["state"], row.state.as_str(), "who waited was told something else: {told:#}");
+    assert_eq!(engine.processes("containerd").len(), 1, "it was not started again");
+    row
 }
 
 /// Starts a command that waits for its job, and finds the job.
