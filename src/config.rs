@@ -45,6 +45,10 @@ pub struct EngineSettings {
     pub instance: String,
     /// What a job may do without on an engine that cannot enforce it; see [`ACCEPTABLE`].
     pub accept: Vec<String>,
+    /// Seconds in which the engine must answer a call, or go on with a stream; removing may take ten times as long.
+    pub answer_seconds: u64,
+    /// Seconds that whoever follows or delivers a job waits for an engine that went away.
+    pub away_seconds: u64,
 }
 
 /// What `[engine] accept` may name: without it such an engine is refused, with it the job's `isolation` says what is missing. `warnings`: what the
@@ -60,7 +64,15 @@ impl EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { host: String::new(), runtime: String::new(), max_running_jobs: 4, instance: "default".to_owned(), accept: Vec::new() }
+        Self {
+            host: String::new(),
+            runtime: String::new(),
+            max_running_jobs: 4,
+            instance: "default".to_owned(),
+            accept: Vec::new(),
+            answer_seconds: 60,
+            away_seconds: 120,
+        }
     }
 }
 
@@ -377,6 +389,12 @@ impl Settings {
         }
         if self.engine.max_running_jobs == 0 {
             return fail("engine.max_running_jobs", "must be at least 1");
+        }
+        if !(1..=3600).contains(&self.engine.answer_seconds) {
+            return fail("engine.answer_seconds", "must be between 1 and 3600");
+        }
+        if self.engine.away_seconds > 86_400 {
+            return fail("engine.away_seconds", "must be at most 86400");
         }
         if !self.engine.runtime.is_empty() && !name_ok(&self.engine.runtime, "._-") {
             return fail("engine.runtime", "is not a runtime's name");

@@ -8,6 +8,7 @@ mod fingerprint;
 mod images;
 mod inspect;
 mod model;
+mod patience;
 mod record;
 pub mod seccomp;
 mod spec;
@@ -19,6 +20,7 @@ pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
 pub use inspect::Tolerance;
 pub use model::*;
+pub use patience::{engine_is_away, outcome_unknown};
 pub use record::{CellRecord, MountRecord};
 
 /// Lower-case hexadecimal digits.

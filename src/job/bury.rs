@@ -6,6 +6,7 @@
 //! taken away, and gets the job's name afterwards: a process may die at any instant of that, and whoever comes by finds the job or puts its tombstone up.
 
 use super::JobId;
+use super::away::Absence;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
@@ -18,7 +19,8 @@ use crate::{fault, weaken};
 /// Milliseconds after which nobody is about to put up a tombstone any more.
 const LYING_MS: u64 = 30_000;
 
-/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left.
+/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left. Where the engine's answer got lost, and
+/// only there, the caller who finds it done takes it for its own: a result that two callers get is better than one that nobody gets.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
     core.engine().await?.rename_container(container, &spec::consumed_name(id)?).await
 }
@@ -63,7 +65,7 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
     let id = &labels.id;
     let labels = JobLabels { ended: Some(ended), ..labels.clone() };
     let engine = core.engine().await?;
-    match engine.create_container(&spec::tombstone(image_id, &labels)?).await {
+    match super::create::container(&engine, &spec::tombstone(image_id, &labels)?).await {
         Ok(_) => {}
         // Another process buries it too, or died over that. What it had to say is as true.
         Err(e) if e.details.get("conflict") == Some(&true.into()) => {}
@@ -118,7 +120,7 @@ pub(super) async fn forget_tombstone(core: &Core, id: &JobId) -> Result<()> {
     core.engine().await?.remove_container(&ContainerRef::Name(spec::tombstone_name(id)?)).await.map(|_| ())
 }
 
-/// A delivery failed: says so, and leaves nothing of it behind.
+/// A delivery failed: says so, and leaves nothing of it behind. An engine that went away is waited for, because nobody else knows of the failure.
 pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, error: &Error) {
     let hint = error.hint.as_deref().map(|hint| format!(" To mend it: {hint}.")).unwrap_or_default();
     let ended = Ended {
@@ -127,8 +129,12 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         detail: format!("It could not be delivered and never ran: {}.{hint}", error.chain()),
         at_ms: now_ms(),
     };
-    if let Err(e) = entomb(core, labels, container, image_id, ended).await {
-        tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
+    while let Err(e) = entomb(core, labels, container, image_id, ended.clone()).await {
+        if let Err(e) = absence.wait(e).await {
+            tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+            return;
+        }
     }
 }
 

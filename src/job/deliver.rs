@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::away::Absence;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::time::now_ms;
 use super::{bury, gateway};
-use crate::engine::{ContainerRef, ContainerSpec, Tolerance, UploadStream};
+use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, outcome_unknown};
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::admin::{AdminRequest, Admission};
@@ -130,8 +131,26 @@ async fn verify(core: &Core, container: &ContainerRef, asked: &Asked) -> Result<
     verified
 }
 
+/// Starts it, over an engine that goes away meanwhile: one that runs, or has run, was started.
 async fn start(core: &Core, container: &ContainerRef) -> Result<()> {
-    core.engine().await?.start_container(container).await
+    let engine = core.engine().await?;
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
+    while let Err(mut failed) = engine.start_container(container).await {
+        // A failure that the engine did not get over is one of this container.
+        if !outcome_unknown(&failed) && failed.code == Code::EngineError {
+            return Err(failed);
+        }
+        loop {
+            absence.wait(failed).await?;
+            match engine.inspect_container(container).await {
+                Ok(Some(facts)) if facts.state == ContainerState::Created => break,
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => return Err(super::id::not_found()),
+                Err(e) => failed = e,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Why packing stopped.

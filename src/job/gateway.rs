@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::admin::{self, Session};
 use super::spec;
 use crate::config::Settings;
-use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance, outcome_unknown};
 use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
 use crate::protocol::{PROTOCOL_VERSION, paths};
@@ -171,7 +171,20 @@ impl Gateway {
                 Ok(Some(quota))
             }
             Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(None),
+            Err(e) if outcome_unknown(&e) && look(engine, settings).await?.is_some() => {
+                // Made by that call or by another process: one that nobody has checked is not used, and one that runs is.
+                self.remove_unstarted(engine, settings).await?;
+                Ok(None)
+            }
             Err(e) => Err(e),
+        }
+    }
+
+    /// Removes a gateway that was made and never started.
+    async fn remove_unstarted(&self, engine: &Engine, settings: &Settings) -> Result<()> {
+        match look(engine, settings).await? {
+            Some(facts) if facts.state == ContainerState::Created => engine.remove_container(&ContainerRef::Id(facts.id)).await.map(|_| ()),
+            _ => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{Found, Observed};
 use super::time::now_ms;
-use super::{GcReport, JobId, bury, list, seal};
+use super::{GcReport, JobId, bury, list, seal, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::fault;
@@ -93,7 +93,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Kept;
     };
     let container = ContainerRef::Id(row.id.clone());
-    if row.name == format!("anchorhold-{}-consumed", labels.id) {
+    if spec::is_consumed(&row.name, &labels.id) {
         // Its tombstone may live under the job's own name; that one has no volumes.
         let problems = bury::remove(core, &labels.id, &container).await;
         return Step::Finished(labels.id, problems);

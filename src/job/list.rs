@@ -52,8 +52,12 @@ pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
             status::judged(core, job.facts, last)
         }
         ContainerState::Exited | ContainerState::Dead => {
-            let facts = core.engine().await.ok()?.inspect_container(&job.container()).await.ok()??;
-            status::judged(core, facts, None)
+            // Without the details the row still says what is true; a job that was handed out is not left out of a list.
+            let asked = async { core.engine().await?.inspect_container(&job.container()).await };
+            match asked.await {
+                Ok(facts) => status::judged(core, facts?, None),
+                Err(_) => status::judged(core, job.facts, None),
+            }
         }
         ContainerState::Created | ContainerState::Removing => status::judged_now(core, job.facts, None).await.ok()?,
     }

@@ -48,9 +48,15 @@ pub(super) fn job_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}"))
 }
 
-/// The name to which the one who consumes a job renames its container.
+/// The name to which the one who consumes a job renames its container. One for all callers: the engine lets one container have it once, and that
+/// decides who was first.
 pub(super) fn consumed_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}-consumed"))
+}
+
+/// Whether somebody has consumed the job and not yet removed its container.
+pub(super) fn is_consumed(name: &str, id: &JobId) -> bool {
+    name == format!("anchorhold-{id}-consumed")
 }
 
 /// The name of a tombstone until it takes the job's own.

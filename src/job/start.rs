@@ -14,7 +14,7 @@ use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, spec};
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
@@ -278,7 +278,7 @@ impl Draft<'_> {
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
         container_spec.labels = labels.write();
         let made = match &keyed {
-            None => Ok(remote.engine.create_container(&container_spec).await?),
+            None => Ok(create::container(&remote.engine, &container_spec).await?),
             Some(keyed) => create_keyed(core, &remote.engine, container_spec.clone(), &id, keyed).await?,
         };
         match made {
@@ -312,7 +312,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
     let until = tokio::time::Instant::now() + KEY_WITHIN;
     let instance = core.settings.engine.instance.as_str();
     loop {
-        match engine.create_container(&spec).await {
+        match create::container(engine, &spec).await {
             Ok((container, warnings)) => {
                 fault::point("start.key_held");
                 let holder = ContainerRef::Id(container.clone());

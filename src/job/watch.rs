@@ -1,9 +1,10 @@
-//! Following a job to its end.
+//! Following a job to its end, over an engine that goes away and comes back.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::away::Absence;
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
@@ -24,31 +25,48 @@ pub(super) async fn watch(core: &Core, id: &JobId, on_progress: &mut (dyn FnMut(
     let mut told = 0;
     // How the delivery failed is in the tombstone; where there is none, the failure itself is the answer.
     let delivered = core.deliveries.wait(id).await;
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
     loop {
-        let seen = match (status::observe(core, id).await?, &delivered) {
-            (Some(seen), _) => seen,
-            (None, Err(_)) => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
-            (None, Ok(())) => return Err(super::id::not_found()),
+        let seen = match (status::observe(core, id).await, &delivered) {
+            (Ok(Some(seen)), _) => seen,
+            (Ok(None), Err(_)) => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
+            (Ok(None), Ok(())) => return Err(super::id::not_found()),
+            (Err(e), _) => {
+                absence.wait(e).await?;
+                continue;
+            }
         };
-        if seen.derived.overdue {
-            seal::kill_overdue(core, &seen).await?;
-        }
-        match seen.found.facts.state {
-            ContainerState::Created if !seen.derived.state.is_final() => tokio::time::sleep(DELIVERY_POLL).await,
-            ContainerState::Created => return Ok(seen.status()),
-            ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
-                follow(core, &seen, &mut told, on_progress).await?;
-            }
-            _ if seen.derived.needs_seal => {
-                seal::seal_again(core, seen).await?;
-            }
-            _ => {
-                // What was logged before anybody followed.
-                follow(core, &seen, &mut told, on_progress).await?;
-                return Ok(seen.status());
-            }
+        match step(core, seen, &mut told, on_progress).await {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => absence.over(),
+            Err(e) => absence.wait(e).await?,
         }
     }
+}
+
+/// Waits for what comes next in a job that was just looked at; its status where it has ended.
+async fn step(core: &Core, seen: Observed, told: &mut usize, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<Option<JobStatus>> {
+    if seen.derived.overdue {
+        seal::kill_overdue(core, &seen).await?;
+    }
+    match seen.found.facts.state {
+        ContainerState::Created if !seen.derived.state.is_final() => tokio::time::sleep(DELIVERY_POLL).await,
+        ContainerState::Created => return Ok(Some(seen.status())),
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+            follow(core, &seen, told, on_progress).await?;
+        }
+        _ if seen.derived.needs_seal => {
+            seal::seal_again(core, seen).await?;
+        }
+        _ => {
+            // What was logged before anybody followed; the end is known without it.
+            if let Err(e) = follow(core, &seen, told, on_progress).await {
+                tracing::debug!(error = e.chain(), "the last of the log could not be read");
+            }
+            return Ok(Some(seen.status()));
+        }
+    }
+    Ok(None)
 }
 
 /// Follows the log until the container ends or it is time to look at it again. `told` records are known already.

@@ -15,6 +15,7 @@ mod case;
 mod controls;
 mod coverage;
 mod document;
+mod engine;
 mod host;
 mod host_end;
 mod init;
@@ -32,7 +33,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES, host_end::CASES, init::CASES].concat()
+    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice()].concat()
 }
 
 /// Writes `docs/FAULTS.md`; what was not run stays as it was.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::case::Row;
 use crate::support::rehearsal::{Step, task};
-use crate::support::weakened::{weakened_image, weakened_program};
+use crate::support::weakened::{product_image, weakened_image, weakened_program};
 use crate::support::{Repo, TestEnv, docker};
 
 /// Long enough for a slow, shared machine; whoever meets it has failed.
@@ -44,6 +44,22 @@ impl World {
     /// The build with fault points, its image, and these variables for every command.
     pub fn with(variables: &[(&str, &str)]) -> Self {
         Self::over(TestEnv::of(&weakened_program(), &weakened_image(), variables))
+    }
+
+    /// The product on an engine of the test's own.
+    pub fn product_on(host: &str, variables: &[(&str, &str)]) -> Self {
+        let env = TestEnv::of(Path::new(env!("CARGO_BIN_EXE_anchorhold")), &product_image(), variables);
+        Self::over(env.on_engine(host))
+    }
+
+    /// The build with fault points on an engine of the test's own.
+    pub fn with_on(host: &str, variables: &[(&str, &str)]) -> Self {
+        Self::over(TestEnv::of(&weakened_program(), &weakened_image(), variables).on_engine(host))
+    }
+
+    /// A user as the case made them.
+    pub fn of(env: TestEnv) -> Self {
+        Self::over(env)
     }
 
     fn over(env: TestEnv) -> Self {
@@ -122,13 +138,27 @@ impl World {
         }
     }
 
-    /// Waits until the agent of a job has done its first deed, which [`slow_task`] tells by what it says.
+    /// Waits until the agent of a job has done its first deed. The log's counts come late, so the workspace itself is asked.
     pub fn wait_until_it_ran(&self, job: &str) {
-        self.wait_for(job, |status| status["state"] == "running" && status["answers"].as_u64().unwrap_or(0) >= 2);
+        self.wait_for(job, |status| status["state"] == "running");
+        let begun = Instant::now();
+        let file = format!("{}:/workspace/once.txt", Self::container(job));
+        while !self.env.docker(&["cp", &file, "-"]).contains(RAN) {
+            assert!(begun.elapsed() < PATIENCE, "it never ran");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Looks at a job after a fault, then consumes it and looks for what is left; then delegates once more.
     pub fn aftermath(&self, job: &str, expected: &Expected) -> Row {
+        let row = self.look(job, expected);
+        self.gone_after_consume(job);
+        self.next_one_works();
+        row
+    }
+
+    /// Looks at a job after a fault.
+    pub fn look(&self, job: &str, expected: &Expected) -> Row {
         let begun = Instant::now();
         let first = self.status(job);
         let answered = begun.elapsed().as_secs_f64();
@@ -141,8 +171,6 @@ impl World {
 
         let patch = self.patch_of(job);
         assert!(expected.patches.contains(&patch.as_str()), "the patch is {patch}: {last:#}");
-        self.gone_after_consume(job);
-        self.next_one_works();
         Row { state, reason, patch, answered, note: String::new() }
     }
 
@@ -154,6 +182,7 @@ impl World {
         let ran = patch.lines().filter(|line| *line == format!("+{RAN}")).count();
         assert!(ran <= 1, "it ran {ran} times:\n{patch}");
         if code != Some(0) || result["ok"] == false {
+            println!("{job}: no patch: {code:?} {}", result["error"]);
             return if self.status(job)["state"] == "lost" { "lost".to_owned() } else { "none".to_owned() };
         }
         let whole = patch.contains("+done");
