@@ -10,10 +10,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod account;
 mod case;
 mod coverage;
+mod gateway;
+mod gateway_points;
 mod host;
 mod report;
+mod upstream;
 mod world;
 
 use std::process::ExitCode;
@@ -23,7 +27,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES].concat()
+    [host::CASES, upstream::CASES, gateway_points::CASES, gateway::CASES].concat()
 }
 
 fn main() -> ExitCode {

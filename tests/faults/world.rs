@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::case::Row;
 use crate::support::rehearsal::{Step, task};
-use crate::support::weakened::{weakened_image, weakened_program};
+use crate::support::weakened::{product_image, weakened_image, weakened_program};
 use crate::support::{Repo, TestEnv, docker};
 
 /// Long enough for a slow, shared machine; whoever meets it has failed.
@@ -37,6 +37,11 @@ impl World {
     /// The product as it is built.
     pub fn product() -> Self {
         Self::over(TestEnv::new().with_own_gateway())
+    }
+
+    /// The product with these variables for every command.
+    pub fn product_with(variables: &[(&str, &str)]) -> Self {
+        Self::over(TestEnv::of(Path::new(env!("CARGO_BIN_EXE_anchorhold")), &product_image(), variables))
     }
 
     /// The build with fault points, its image, and these variables for every command.
