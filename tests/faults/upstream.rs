@@ -37,8 +37,8 @@ pub fn script(seen: &Seen) -> Reply {
 
 /// Starts a job at this provider with a token budget, so that every token is accounted for.
 pub fn detach(world: &World, url: &str) -> String {
-    let arguments = ["delegate", "--detach", "--json", "--tokens", "400000", "--", "do it"];
-    let (code, out, err) = world.run(&arguments, &[("ANCHORHOLD_MODEL_UPSTREAM", url)]);
+    let arguments = ["delegate", "--detach", "--json", "--", "do it"];
+    let (code, out, err) = world.run(&arguments, &[("ANCHORHOLD_MODEL_UPSTREAM", url), ("ANCHORHOLD_LIMITS_TOKENS", "400000")]);
     assert_eq!(code, Some(0), "{out}{err}");
     job_id(&out)
 }

@@ -149,7 +149,7 @@ impl World {
         let (code, patch, _) = self.run(&["diff", job], &[]);
         let ran = patch.lines().filter(|line| *line == format!("+{RAN}")).count();
         assert!(ran <= 1, "it ran {ran} times:\n{patch}");
-        if code != Some(0) || result["ok"] == false {
+        if code != Some(0) || (result["ok"] == false && patch.is_empty() && result["no_changes"] != true) {
             return if self.status(job)["state"] == "lost" { "lost".to_owned() } else { "none".to_owned() };
         }
         let whole = patch.contains("+done");
@@ -184,7 +184,7 @@ impl World {
         }
         let (code, out, err) = self.run(&["gc", "--json"], &[]);
         let swept: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {code:?} {out}{err}"));
-        assert_eq!(swept["passes"], 0, "a pass was left: {swept:#}");
+        assert_eq!(swept["report"]["passes"], 0, "a pass was left: {swept:#}");
     }
 
     /// What is there of this user beside the gateway.
