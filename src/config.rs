@@ -108,6 +108,10 @@ pub struct ModelSettings {
     pub allowed_models: Vec<String>,
     /// Seconds without one model answer after which the provider counts as unreachable.
     pub unreachable_seconds: u64,
+    /// Seconds that the provider may take from a request to the head of its answer.
+    pub answer_seconds: u64,
+    /// Seconds without an event in the middle of an answer after which it is cut off. Below the 300 after which Codex leaves by itself.
+    pub idle_seconds: u64,
 }
 
 impl Default for ModelSettings {
@@ -120,6 +124,8 @@ impl Default for ModelSettings {
             default_model: String::new(),
             allowed_models: Vec::new(),
             unreachable_seconds: 30,
+            answer_seconds: 300,
+            idle_seconds: 240,
         }
     }
 }
@@ -138,11 +144,20 @@ pub struct GatewaySettings {
     pub max_requests: u32,
     /// Connections of all jobs at once.
     pub max_connections: u32,
+    /// Seconds for which a job waits for a gateway that is gone or hangs.
+    pub gone_seconds: u64,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { name: "anchorhold-gateway".to_owned(), network: "bridge".to_owned(), tokens_per_day: 0, max_requests: 64, max_connections: 1024 }
+        Self {
+            name: "anchorhold-gateway".to_owned(),
+            network: "bridge".to_owned(),
+            tokens_per_day: 0,
+            max_requests: 64,
+            max_connections: 1024,
+            gone_seconds: 60,
+        }
     }
 }
 

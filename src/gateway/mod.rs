@@ -13,6 +13,7 @@
 
 mod admin;
 mod budget;
+mod departure;
 mod failure;
 mod fingerprint;
 mod harden;

@@ -30,6 +30,8 @@ use crate::weaken;
 const MAX_STRANGERS: usize = 256;
 /// Control connections.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// How often a slot connection is told that the gateway is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(3);
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -293,6 +295,7 @@ impl Server {
             return;
         };
         let mut ignored = [0u8; 64];
+        let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + ALIVE_EVERY, ALIVE_EVERY);
         let closed_by_peer = loop {
             tokio::select! {
                 biased;
@@ -305,6 +308,7 @@ impl Server {
                     // Another connection of the same job took over.
                     None => break false,
                 },
+                _ = alive.tick() => if say(&mut writer, &SlotMessage::Alive).await.is_err() { break true },
                 () = cancel.cancelled() => {
                     // What was said before the end, the refusal above all.
                     while let Ok(message) = messages.try_recv() {

@@ -56,7 +56,7 @@ pub struct JobRecord {
     /// Ceilings other than the budget.
     #[serde(default)]
     pub bounds: JobBounds,
-    /// Tokens set aside for requests under way; what a gateway finds here when it starts is charged.
+    /// Tokens set aside for requests that are being sent or answered; what a gateway finds here when it starts is charged.
     #[serde(default)]
     pub reserved: u64,
     /// The ceiling that ended the job.

@@ -329,10 +329,11 @@ impl Cell {
             Ok(listener) => listener,
             Err(e) => return Ending::internal(format!("The loopback port could not be opened: {e}.")),
         };
-        let forwarder = Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken) };
+        let gone = Duration::from_secs(self.request.gateway_seconds.max(1));
+        let forwarder = Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken), patience: gone };
         running.helpers.spawn(forwarder.run(listener));
         let (sender, mut slot) = mpsc::channel(16);
-        running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::default(), sender).await });
+        running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::with(gone), sender).await });
 
         let queued = Instant::now();
         self.phase(Phase::Queued, None);
@@ -385,7 +386,10 @@ impl Cell {
                 ended = self.reaper.wait(pid) => return self.codex_ended(ended, slot).await,
                 () = tokio::time::sleep_until(deadline), if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
                 () = tokio::time::sleep_until(unreachable), if !answered => {
-                    return Ending::new(Reason::ProviderUnreachable, "The provider gave no answer in the time allowed for the first.");
+                    // Where there is no gateway the provider is not to blame.
+                    let broken = self.gateway_broken.load(Ordering::Relaxed);
+                    let why = if broken { "The gateway could not be reached." } else { "The provider gave no answer in the time allowed for the first." };
+                    return Ending::new(Reason::ProviderUnreachable, why);
                 }
                 event = slot.recv() => match event {
                     Some(event) => if let Some(ending) = self.heard(event) { return ending },

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::slot::connect;
 use crate::protocol::connection::Preamble;
@@ -17,6 +18,8 @@ use crate::protocol::connection::Preamble;
 const MAX_CONNECTIONS: usize = 64;
 /// Towards the gateway requests are up to some hundred kB, from it events trickle.
 const BUFFER: usize = 8 << 10;
+/// Between two attempts to reach the gateway.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the relay knows.
 pub struct Forwarder {
@@ -26,6 +29,8 @@ pub struct Forwarder {
     pub preamble: Preamble,
     /// The last connection could not be passed on.
     pub broken: Arc<AtomicBool>,
+    /// How long a connection waits for a gateway that is not there: Codex would use up its retries on a restart.
+    pub patience: Duration,
 }
 
 impl Forwarder {
@@ -54,13 +59,19 @@ impl Forwarder {
     async fn relay(&self, mut codex: TcpStream) {
         // Events are small and wanted at once.
         let _ = codex.set_nodelay(true);
-        match connect(&self.socket, &self.preamble).await {
-            Ok(mut gateway) => {
+        let until = Instant::now() + self.patience;
+        loop {
+            if let Ok(mut gateway) = connect(&self.socket, &self.preamble).await {
                 self.broken.store(false, Ordering::Relaxed);
                 // How either side ended is theirs to notice.
                 let _ = tokio::io::copy_bidirectional_with_sizes(&mut codex, &mut gateway, BUFFER, BUFFER).await;
+                return;
             }
-            Err(_) => self.broken.store(true, Ordering::Relaxed),
+            self.broken.store(true, Ordering::Relaxed);
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -81,7 +92,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let preamble = Preamble { version: 1, job_id: "j".into(), pass: "p".into(), channel: Channel::Model, resume: false };
         let hello = serde_json::to_string(&preamble).unwrap() + "\n";
-        let forwarder = Forwarder { socket, preamble, broken: Arc::default() };
+        let forwarder = Forwarder { socket, preamble, broken: Arc::default(), patience: Duration::from_millis(300) };
         let broken = Arc::clone(&forwarder.broken);
         let mut tasks = JoinSet::new();
         tasks.spawn(forwarder.run(listener));

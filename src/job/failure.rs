@@ -77,7 +77,12 @@ impl JobResult {
         };
         // Our own sentence; what the cell says of it stands in a field that says so.
         let mut message = fragment(&crate::display::clip(self.status.detail.as_bytes(), 500));
-        if let Some(provider) = self.provider_error.as_ref().filter(|provider| provider_code(provider) == Some(code)) {
+        // Failures of the provider that have no code of their own end Codex, and the sentence names them.
+        let blamed = |provider: &ProviderError| match provider_code(provider) {
+            Some(own) => own == code,
+            None => code == Code::NonzeroExit && self.status.detail.contains("provider"),
+        };
+        if let Some(provider) = self.provider_error.as_ref().filter(|provider| blamed(provider)) {
             message.push_str(&in_detail(provider));
         }
         let mut error = Error::new(code, message)
@@ -132,7 +137,8 @@ fn in_detail(error: &ProviderError) -> String {
         (None, Some(seconds)) => format!("; it says to try again after {seconds} s"),
         (None, None) => String::new(),
     };
-    format!(": {}{when}", crate::display::clip(error.message.as_bytes(), 300))
+    let status = error.status.filter(|status| *status != 200).map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    format!(": {}{status}{when}", crate::display::clip(error.message.as_bytes(), 300))
 }
 
 /// When the provider says that a retry makes sense; a reset time in the past means now.

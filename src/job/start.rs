@@ -251,6 +251,7 @@ impl Draft<'_> {
             deadline_seconds,
             queue_seconds,
             unreachable_seconds: settings.model.unreachable_seconds,
+            gateway_seconds: settings.gateway.gone_seconds,
             disk_bytes: settings.limits.disk.0,
             inodes: settings.limits.inodes,
             pass: pass.to_string(),
@@ -267,7 +268,13 @@ impl Draft<'_> {
             expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
             max_running_jobs: settings.engine.max_running_jobs,
             instance: settings.engine.instance.clone(),
-            bounds: JobBounds { requests: settings.limits.requests, denials: settings.limits.denials, output_tokens: settings.limits.output_tokens },
+            bounds: JobBounds {
+                requests: settings.limits.requests,
+                denials: settings.limits.denials,
+                output_tokens: settings.limits.output_tokens,
+                answer_seconds: settings.model.answer_seconds,
+                idle_seconds: settings.model.idle_seconds,
+            },
             ceilings: Ceilings {
                 tokens_per_day: settings.gateway.tokens_per_day,
                 requests: settings.gateway.max_requests,

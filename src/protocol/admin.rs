@@ -64,11 +64,15 @@ pub struct JobBounds {
     pub denials: u64,
     /// Tokens of one answer, where tokens are counted against a budget.
     pub output_tokens: u64,
+    /// Seconds from a request sent to the head of its answer.
+    pub answer_seconds: u64,
+    /// Seconds without an event in the middle of an answer.
+    pub idle_seconds: u64,
 }
 
 impl Default for JobBounds {
     fn default() -> Self {
-        Self { requests: 10_000, denials: 20, output_tokens: 32_768 }
+        Self { requests: 10_000, denials: 20, output_tokens: 32_768, answer_seconds: 300, idle_seconds: 240 }
     }
 }
 

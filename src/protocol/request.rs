@@ -59,6 +59,8 @@ pub struct JobRequest {
     pub queue_seconds: u64,
     /// Seconds without one successful model answer after which the provider counts as unreachable.
     pub unreachable_seconds: u64,
+    /// Seconds for which a gateway that is gone, or hangs, is waited for.
+    pub gateway_seconds: u64,
     /// Bytes that the agent may add to its volumes before the job ends with reason `disk`.
     pub disk_bytes: u64,
     /// Files, directories and links that the agent may add to its volumes before the job ends with reason `disk`.

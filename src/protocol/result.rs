@@ -181,7 +181,7 @@ pub const ALTERATIONS: [&str; 4] = ["setuid_bit", "setgid_bit", "sticky_bit", "h
 pub const RULES_STOPPED: [&str; 5] = ["too_large", "too_many", "too_complex", "too_slow", "unreadable"];
 
 /// Every sentence in which `init` tells an end; anything else in [`SealedResult::detail`] is not taken for ours.
-pub const SENTENCES: [&str; 35] = [
+pub const SENTENCES: [&str; 38] = [
     "Codex ended its turn.",
     "Codex exited without ending its turn.",
     "Codex could not start its code-mode host, so it could run nothing.",
@@ -215,6 +215,9 @@ pub const SENTENCES: [&str; 35] = [
     "The provider's quota is used up.",
     "The provider limits the rate.",
     "The provider does not serve this model.",
+    "The provider answered with a server error.",
+    "The provider's answers broke off or were none.",
+    "The provider refused the request.",
     "A process of the agent could not be killed, so the workspace may still change.",
     "The job failed.",
 ];

@@ -11,11 +11,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod account;
 mod case;
 mod controls;
 mod coverage;
 mod document;
 mod engine;
+mod gateway;
+mod gateway_points;
 mod host;
 mod host_end;
 mod init;
@@ -23,6 +26,7 @@ mod kills;
 mod mcp;
 mod processes;
 mod report;
+mod upstream;
 mod world;
 
 use std::collections::BTreeMap;
@@ -33,7 +37,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice()].concat()
+    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice(), upstream::CASES, gateway_points::CASES, gateway::CASES].concat()
 }
 
 /// Writes `docs/FAULTS.md`; what was not run stays as it was.

@@ -60,6 +60,7 @@ impl Registry {
             }
             (cancel, touched)
         };
+        crate::fault::point("gateway.slot");
         self.persist_all(&touched);
         Some(SlotSession { serial, messages, cancel })
     }
@@ -95,6 +96,7 @@ impl Registry {
 
     /// Admits a job, or replaces its limits.
     pub fn admit(&self, record: JobRecord, credential: Option<Secret>, slots: usize, ceilings: Ceilings) -> Result<()> {
+        crate::fault::point("gateway.admit");
         let job_id = record.job_id.clone();
         let upstream = upstream_name(&record.upstream);
         let secret = match (credential, &upstream) {
@@ -145,6 +147,7 @@ impl Registry {
         self.store.put_slots(slots)?;
         self.store.put_ceilings(&ceilings)?;
         self.settled.notify_waiters();
+        crate::fault::point("gateway.admitted");
         self.note_durably("admit", line)
     }
 
@@ -168,6 +171,7 @@ impl Registry {
 
     /// Forgets a job and cuts its connections; true if it was known. `kind` is the ledger line's: `revoke` or `expire`.
     pub fn forget(&self, job_id: &str, kind: &str) -> Result<bool> {
+        crate::fault::point("gateway.revoke");
         let (job, touched) = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
@@ -183,6 +187,7 @@ impl Registry {
         self.rehearsal.forget(job_id);
         self.persist_all(&touched);
         self.persist(job_id, true)?;
+        crate::fault::point("gateway.revoked");
         let mut line = Map::new();
         line.insert("job".to_owned(), job_id.into());
         line.insert("requests".to_owned(), job.record.requests.into());
@@ -206,7 +211,7 @@ impl Registry {
     pub fn account(&self, job_id: &str) -> Option<JobAccount> {
         let ledger_head = self.ledger_head();
         let state = lock(&self.state);
-        let record = &state.jobs.get(job_id)?.record;
+        let Job { record, set_aside, .. } = state.jobs.get(job_id)?;
         Some(JobAccount {
             manifest_sha256: record.manifest_sha256.clone(),
             requests: record.requests,
@@ -219,7 +224,7 @@ impl Registry {
             policy_sha256: super::super::fingerprint::policy_sha256().to_owned(),
             ledger_head,
             charged_tokens: record.charged(),
-            reserved_tokens: record.reserved,
+            reserved_tokens: record.reserved.saturating_add(*set_aside),
             token_budget: record.token_budget,
             stopped: record.stopped,
         })
