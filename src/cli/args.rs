@@ -34,9 +34,9 @@ pub(super) struct Global {
     /// A setting, over the file and the environment; may be given several times
     #[arg(long = "set", global = true, value_name = "TABLE.KEY=VALUE", value_parser = key_value)]
     pub(super) set: Vec<(String, String)>,
-    /// Form of the log on standard error, whose level ANCHORHOLD_LOG sets
-    #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "text")]
-    pub(super) log_format: LogFormat,
+    /// Form of the log on standard error, whose level ANCHORHOLD_LOG sets [default: log.format]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub(super) log_format: Option<LogFormat>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

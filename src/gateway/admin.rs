@@ -149,6 +149,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         instance,
         bounds,
         ceilings,
+        telemetry,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -181,6 +182,9 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
             return error("invalid", "the authorities (`[model] ca_file`) hold no certificate that can be used, or too many");
         }
     }
+    if telemetry.as_ref().is_some_and(|telemetry| !super::observe::is_sound(telemetry)) {
+        return error("invalid", "telemetry names no collector, or no place in a trace");
+    }
     if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {
         return error("invalid", "too many jobs are admitted");
     }
@@ -209,6 +213,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         reserved: 0,
         stopped: None,
+        telemetry,
     };
     match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
         Ok(()) => AdminResponse::Ok,

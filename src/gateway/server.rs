@@ -30,6 +30,8 @@ use crate::weaken;
 const MAX_STRANGERS: usize = 256;
 /// Control connections.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// How often a collector is told how full the gateway is.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -206,11 +208,13 @@ impl Server {
         let mut awaited = Some(tokio::time::Instant::now() + self.timing.awaited);
         // A pass is dead to the second, and what streams under it too.
         let mut sweep = tokio::time::interval(Duration::from_millis(500));
+        let mut gauges = tokio::time::interval(GAUGES_EVERY);
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = sweep.tick() => self.registry.sweep(),
+                _ = gauges.tick() => super::observe::gauges(&self.registry),
                 Some(()) = async { hangup.as_mut()?.recv().await } => self.registry.reload_credentials(),
                 () = tokio::time::sleep_until(awaited.unwrap_or_else(tokio::time::Instant::now)), if awaited.is_some() => {
                     awaited = None;

@@ -42,7 +42,7 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
     let ((), removed) = tokio::join!(core.gateway.revoke(&engine, &core.settings, id.as_str()), removing);
     problems.extend(removed);
     for problem in &problems {
-        tracing::warn!(job = %id, problem, "left for the sweep");
+        tracing::warn!(job_id = %id, problem, "left for the sweep");
     }
     problems
 }
@@ -68,7 +68,7 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         at_ms: now_ms(),
     };
     if let Err(e) = entomb(core, labels, container, image_id, ended).await {
-        tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+        tracing::warn!(job_id = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
     }
 }
 

@@ -32,6 +32,7 @@ mod start;
 mod state;
 mod status;
 mod time;
+mod trace;
 mod version;
 mod watch;
 pub mod weakness;

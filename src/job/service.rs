@@ -13,7 +13,7 @@ use super::deliveries::Deliveries;
 use super::gateway::Gateway;
 use super::status::{self, Observed};
 use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, LedgerPart, ListFilter, StartedJob};
-use super::{audit, collect, consume, gc, list, log, seal, spec, start, watch};
+use super::{audit, collect, consume, gc, list, log, seal, spec, start, trace, watch};
 use crate::config::Settings;
 use crate::engine::{ContainerRef, Engine, EngineFacts};
 use crate::error::{Error, Result};
@@ -48,6 +48,8 @@ pub(super) struct Core {
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
     seals: Mutex<HashMap<JobId, Seals>>,
+    /// Jobs whose end was told to a collector.
+    pub counted: trace::Counted,
 }
 
 #[derive(Default)]
@@ -159,6 +161,7 @@ impl Jobs {
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
                 seals: Mutex::new(HashMap::new()),
+                counted: trace::Counted::default(),
             }),
         }
     }

@@ -52,6 +52,21 @@ pub struct Admission {
     /// What holds for all jobs together from now on.
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// Where to tell of its requests, and as part of which trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<JobTelemetry>,
+}
+
+/// Where what is seen of a job goes, and where it stands in its trace. Nothing of it ever goes to a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTelemetry {
+    /// Base URL of a collector; empty: none.
+    pub otlp_endpoint: String,
+    /// The delegation's own span, in the form of W3C trace context.
+    pub traceparent: String,
+    /// The caller's; empty: none.
+    pub tracestate: String,
 }
 
 /// Ceilings of one job; 0: none.
