@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consume, delegate, demo, diff, image, jobs, logs, result};
+use super::{apply, audit, completions, consume, delegate, demo, diff, image, jobs, logs, result, stats};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -100,6 +100,8 @@ pub(super) enum Command {
     Attest(JobArg),
     /// Check the gateway's ledger, or print what it says of a job
     Audit(audit::Args),
+    /// Count jobs, slots, requests and tokens; for people, as JSON, or for Prometheus
+    Stats(stats::Args),
     /// Remove what has expired or belongs to no job
     Gc,
     /// Build the runtime image

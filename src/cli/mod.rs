@@ -26,6 +26,7 @@ mod output;
 mod progress;
 mod render;
 mod result;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -113,6 +114,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Cancel(args) => cancel::run(out, jobs, &args).await,
         Command::Consume(args) => consume::run(out, jobs, &args).await,
         Command::Attest(args) => attest::run(out, jobs, &args).await,
+        Command::Stats(args) => stats::run(out, jobs, &args).await,
         Command::Gc => gc::run(out, jobs).await,
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,

@@ -132,6 +132,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(None) => error("invalid", "there is no such file of the ledger"),
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
+        AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
         AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
     }
 }

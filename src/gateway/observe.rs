@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::registry::Registry;
-use crate::protocol::admin::JobTelemetry;
+use crate::protocol::admin::{GatewayStats, JobTelemetry};
 use crate::protocol::result::Usage;
 use crate::telemetry::metrics::{Seen, observe_for};
 use crate::telemetry::{Attribute, Kind, Span, TraceContext, emit_to, unix_nanos};
@@ -99,6 +99,36 @@ pub fn gauges(registry: &Registry) {
             observe_for(&to, name, "1", &[], Seen::Now(value as u64));
         }
     }
+}
+
+/// The gateway in numbers.
+pub fn stats(registry: &Registry) -> GatewayStats {
+    let (running, queued, slots) = registry.slot_counts();
+    let (under_way, tokens_today, _) = registry.load();
+    let total = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    GatewayStats {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: registry.totals.since.elapsed().as_secs(),
+        resident_bytes: resident_bytes().unwrap_or(0),
+        slots: slots as u64,
+        running: running as u64,
+        queued: queued as u64,
+        passes: registry.job_count() as u64,
+        connections: registry.connection_count() as u64,
+        requests_under_way: under_way as u64,
+        requests: total(&registry.totals.requests),
+        refusals: total(&registry.totals.refusals),
+        provider_failures: total(&registry.totals.provider_failures),
+        tokens_today,
+        ledger_head: registry.ledger_head(),
+    }
+}
+
+/// What of this process lies in memory: the second number of `statm`, in pages.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub mod service;
 mod spec;
 mod start;
 mod state;
+pub mod stats;
 mod status;
 mod time;
 mod trace;

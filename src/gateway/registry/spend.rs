@@ -207,6 +207,11 @@ impl Registry {
     /// A request has ended: counts, record, message, ledger line.
     pub fn settle(&self, job_id: &str, mut settlement: Settlement) {
         let reservation = settlement.reservation.take().unwrap_or_default();
+        for (total, counts) in
+            [(&self.totals.requests, true), (&self.totals.refusals, settlement.refused), (&self.totals.provider_failures, settlement.error.is_some())]
+        {
+            total.fetch_add(counts.into(), Ordering::Relaxed);
+        }
         let charge = settlement.usage.map_or(settlement.estimate, |usage| usage.total());
         let write_line = {
             let mut state = lock(&self.state);
@@ -256,6 +261,11 @@ impl Registry {
             line.extend(settlement.line);
             self.note("request", line);
         }
+    }
+
+    /// Connections of jobs.
+    pub fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Requests under way, tokens charged or set aside today, and the ceilings in force.
