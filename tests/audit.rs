@@ -79,6 +79,7 @@ impl Gateway {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            telemetry: None,
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

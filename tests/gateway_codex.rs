@@ -89,6 +89,7 @@ impl Cell {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            telemetry: None,
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);

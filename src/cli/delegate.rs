@@ -10,6 +10,7 @@ use super::progress::Reporter;
 use super::{follow, render};
 use crate::error::{Code, Error, Result};
 use crate::job::{DelegateRequest, Isolation, Jobs};
+use crate::telemetry::TraceContext;
 
 /// Longest task, in bytes; the same limit as over MCP.
 const MAX_TASK: u64 = 200_000;
@@ -61,8 +62,14 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
         deadline_seconds: args.deadline,
         token_budget: args.max_tokens,
         idempotency_key: args.idempotency_key,
+        trace: trace(),
     };
     if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
+}
+
+/// The place in a trace that the environment names, as other tools hand it on.
+fn trace() -> Option<TraceContext> {
+    TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
 async fn detach(out: &Output, jobs: &Jobs, request: DelegateRequest) -> Result<u8> {

@@ -56,6 +56,7 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         deadline_seconds: Some(300),
         token_budget: None,
         idempotency_key: None,
+        trace: None,
     };
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
     let id = started.status.job_id;

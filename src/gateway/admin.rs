@@ -132,6 +132,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(None) => error("invalid", "there is no such file of the ledger"),
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
+        AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
         AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
     }
 }
@@ -149,6 +150,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         instance,
         bounds,
         ceilings,
+        telemetry,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -181,6 +183,9 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
             return error("invalid", "the authorities (`[model] ca_file`) hold no certificate that can be used, or too many");
         }
     }
+    if telemetry.as_ref().is_some_and(|telemetry| !super::observe::is_sound(telemetry)) {
+        return error("invalid", "telemetry names no collector, or no place in a trace");
+    }
     if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {
         return error("invalid", "too many jobs are admitted");
     }
@@ -209,6 +214,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         reserved: 0,
         stopped: None,
+        telemetry,
     };
     match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
         Ok(()) => AdminResponse::Ok,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::departure::Departure;
 use super::failure::Failure;
+use super::observe::Request;
 use super::registry::{Registry, Reservation, Settlement};
 use crate::protocol::result::Usage;
 use crate::weaken;
@@ -129,6 +130,19 @@ impl Drop for Meter {
             ("milliseconds", u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
         ];
         settlement.line.extend(fields.map(|(key, value)| (key.to_owned(), value)));
+        super::observe::request(
+            &self.registry,
+            &self.job_id,
+            &Request {
+                outcome: self.outcome,
+                status: self.status,
+                refused: settlement.refused,
+                sent: self.sent,
+                usage,
+                model: settlement.line.get("model").and_then(Value::as_str),
+                took: self.started.elapsed(),
+            },
+        );
         self.registry.settle(&self.job_id, settlement);
     }
 }

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::departure::Outgoing;
 use super::failure::{Failure, Said};
@@ -134,6 +135,11 @@ struct No {
 impl Relay {
     /// Answers one HTTP request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<JobBody>, Infallible> {
+        let span = tracing::error_span!("request", job_id = self.session.as_ref().map(|session| session.job_id.as_str()));
+        self.answer(request).instrument(span).await
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<JobBody>, Infallible> {
         let Some(session) = &self.session else {
             return Ok(refusal(&dead_pass()));
         };
@@ -294,12 +300,13 @@ impl Relay {
         let (sender, receiver) = mpsc::channel(4);
         let cancel = session.cancel.clone();
         let timing = self.timing;
-        self.tasks.spawn(async move {
+        let streaming = async move {
             tokio::select! {
                 () = pump(ready, sender, meter, timing) => {}
                 () = cancel.cancelled() => {}
             }
-        });
+        };
+        self.tasks.spawn(streaming.in_current_span());
         let body = StreamBody::new(futures_util::stream::unfold(receiver, |mut receiver| async move {
             let next = receiver.recv().await?;
             Some((next, receiver))

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::secret::Secret;
 use crate::error::{Error, Result};
-use crate::protocol::admin::{Ceilings, JobBounds, Upstream};
+use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Upstream};
 use crate::protocol::connection::StopCode;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{ProviderError, Usage};
@@ -62,6 +62,9 @@ pub struct JobRecord {
     /// The ceiling that ended the job.
     #[serde(default)]
     pub stopped: Option<StopCode>,
+    /// Where to tell of its requests.
+    #[serde(default)]
+    pub telemetry: Option<JobTelemetry>,
 }
 
 /// Tokens of all jobs at real providers on one day.

@@ -55,7 +55,7 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
     let ((), removed) = tokio::join!(revoking, removing);
     problems.extend(removed);
     for problem in &problems {
-        tracing::warn!(job = %id, problem, "left for the sweep");
+        tracing::warn!(job_id = %id, problem, "left for the sweep");
     }
     problems
 }
@@ -132,7 +132,7 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
     let mut absence = Absence::new(core.settings.engine.away_seconds);
     while let Err(e) = entomb(core, labels, container, image_id, ended.clone()).await {
         if let Err(e) = absence.wait(e).await {
-            tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+            tracing::warn!(job_id = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
             return;
         }
     }

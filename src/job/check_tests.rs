@@ -11,6 +11,7 @@ fn request() -> DelegateRequest {
         deadline_seconds: None,
         token_budget: None,
         idempotency_key: None,
+        trace: None,
     }
 }
 

@@ -6,10 +6,12 @@
 use std::io::Read;
 use std::path::Path;
 
+use tracing::Instrument as _;
+
 use super::download::{self, Expected, Pieces};
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobResult, JobState, NotCarried, seal};
+use super::{JobId, JobResult, JobState, NotCarried, seal, trace};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
@@ -18,6 +20,7 @@ use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
+use crate::telemetry::step;
 use crate::workspace::{Applies, Collected, Risk, ShownPath, SnapshotSummary};
 use crate::{fault, weaken};
 
@@ -69,9 +72,17 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     }
     let never_ran = seen.found.facts.state == ContainerState::Created;
     if never_ran || seen.derived.state == JobState::Lost {
-        return Ok(Harvest { result: empty(&seen), seen });
+        let harvest = Harvest { result: empty(&seen), seen };
+        trace::collected(&core.counted, &harvest);
+        return Ok(harvest);
     }
-    download_all(core, seen).await
+    let span = step!("collect", id, seen.found.labels.trace());
+    let collected = download_all(core, seen).instrument(span.clone()).await;
+    match &collected {
+        Ok(harvest) => trace::collected(&core.counted, harvest),
+        Err(error) => drop(span.record("error", error.code.as_str())),
+    }
+    collected
 }
 
 async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
@@ -85,7 +96,7 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
         find_facts(core, &labels.id, &container),
         core.gateway.account(&engine, &core.settings, labels.id.as_str()),
     );
-    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
+    tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
     fault::point("collect.downloaded");
     let (Some(out), Some(facts)) = (out?, facts?) else { return Ok(lost(seen)) };
     if !out.contains_key(out::RESULT) {
@@ -95,7 +106,7 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let (id, root) = (labels.id.clone(), labels.root.clone());
     let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
-    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
+    tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "opened");
     fault::point("collect.opened");
     Ok(Harvest { result: assemble(&seen, opened, account), seen })
 }
@@ -198,7 +209,7 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
             applies = match crate::workspace::applies(root, &changes) {
                 Ok(applies) => Some(applies),
                 Err(e) => {
-                    tracing::debug!(error = e.chain(), "cannot tell whether the patch applies");
+                    tracing::debug!(job_id = %id, code = e.code.as_str(), "cannot tell whether the patch applies");
                     None
                 }
             };

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::service::Core;
 use super::status::{self, Observed};
 use super::{JobId, JobResult, JobStatus, bury, collect, seal};
 use crate::engine::ContainerState;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::telemetry::step;
 
 /// How long a cancel waits for the seal before it returns what is true then.
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
@@ -32,7 +35,7 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
         return Err(super::id::not_found());
     }
     fault::point("consume.claimed");
-    bury::remove(core, id, &container).await;
+    bury::remove(core, id, &container).instrument(step!("consume", id, seen.found.labels.trace())).await;
     core.deliveries.forget_sent(id);
     outcome
 }
@@ -45,7 +48,8 @@ pub(super) async fn cancel(core: &Core, id: &JobId) -> Result<JobStatus> {
         let Some(seen) = status::observe(core, id).await? else {
             return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
         };
-        if let Some(status) = cancel_once(core, seen).await? {
+        let span = step!("cancel", id, seen.found.labels.trace());
+        if let Some(status) = cancel_once(core, seen).instrument(span).await? {
             return Ok(status);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tracing::Instrument as _;
 
 use super::deliverer::{Deliverer, Life};
 use super::labels::{self, JobLabels};
@@ -17,6 +18,7 @@ use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::fault;
 use crate::protocol::admin::{AdminRequest, AdminResponse};
+use crate::telemetry::TraceContext;
 
 /// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
 const YOUNG_MS: u64 = 30 * 1000;
@@ -27,6 +29,16 @@ const AT_ONCE: usize = 4;
 
 /// Sweeps once.
 pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
+    // It is about many jobs, so it is a trace of its own.
+    let span = tracing::error_span!("gc", traceparent = %TraceContext::random().header(), error = tracing::field::Empty);
+    let swept = sweep_all(core).instrument(span.clone()).await;
+    if let Err(error) = &swept {
+        span.record("error", error.code.as_str());
+    }
+    swept
+}
+
+async fn sweep_all(core: &Core) -> Result<GcReport> {
     let engine = core.engine().await?;
     let instance = core.settings.engine.instance.as_str();
     // Passes before containers: a job is admitted after its container exists, so a pass that is seen now and has no

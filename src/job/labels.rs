@@ -13,6 +13,7 @@ use super::deliverer::Deliverer;
 use crate::error::Code;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::Reason;
+use crate::telemetry::TraceContext;
 
 /// The job's id, on its container and volumes.
 pub const JOB: &str = "anchorhold.job";
@@ -38,6 +39,8 @@ const PREPARE_BY: &str = "anchorhold.prepare_by";
 const IDEMPOTENCY_ARGS: &str = "anchorhold.idempotency_args";
 const ISOLATION: &str = "anchorhold.isolation";
 const DELIVERER: &str = "anchorhold.deliverer";
+const TRACEPARENT: &str = "anchorhold.traceparent";
+const TRACESTATE: &str = "anchorhold.tracestate";
 const ENDED: &str = "anchorhold.ended";
 const ENDED_CODE: &str = "anchorhold.ended_code";
 const ENDED_DETAIL: &str = "anchorhold.ended_detail";
@@ -102,11 +105,18 @@ pub struct JobLabels {
     pub isolation: serde_json::Value,
     /// The process that delivers it, where it could be told.
     pub deliverer: Option<Deliverer>,
+    /// The caller's place in a trace.
+    pub trace: Option<TraceContext>,
     /// It ended before it started.
     pub ended: Option<Ended>,
 }
 
 impl JobLabels {
+    /// Where the delegation stands in its trace.
+    pub fn trace(&self) -> TraceContext {
+        TraceContext::of_job(self.id.as_str(), self.trace.as_ref())
+    }
+
     /// The labels of the container.
     pub fn write(&self) -> BTreeMap<String, String> {
         let mut map = self.write_volume();
@@ -131,6 +141,12 @@ impl JobLabels {
         }
         if let Some(deliverer) = &self.deliverer {
             put(DELIVERER, deliverer.write());
+        }
+        if let Some(trace) = &self.trace {
+            put(TRACEPARENT, trace.header());
+            if !trace.state().is_empty() {
+                put(TRACESTATE, trace.state().to_owned());
+            }
         }
         if let Some(ended) = &self.ended {
             put(ENDED, ended.reason.as_str().to_owned());
@@ -185,6 +201,8 @@ impl JobLabels {
             prepare_by: number(PREPARE_BY)?,
             idempotency: owned(IDEMPOTENCY),
             idempotency_args: owned(IDEMPOTENCY_ARGS),
+            // One that cannot be read is none: it says nothing about the job.
+            trace: text(TRACEPARENT).and_then(|parent| TraceContext::parse(parent, text(TRACESTATE))),
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
             deliverer: text(DELIVERER).and_then(Deliverer::parse),
             ended,
@@ -233,6 +251,7 @@ pub(super) mod tests {
             idempotency_args: Some("a".repeat(64)),
             isolation: serde_json::json!({"network": "none"}),
             deliverer: Deliverer::this(),
+            trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
             ended: None,
         }
     }
@@ -242,7 +261,8 @@ pub(super) mod tests {
         use std::os::unix::ffi::OsStringExt as _;
         let full = sample();
         assert_eq!(JobLabels::parse(&full.write()), Some(full.clone()));
-        let bare = JobLabels { deliverer: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
+        let bare = JobLabels { deliverer: None, trace: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
+        let bare = JobLabels { trace: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));

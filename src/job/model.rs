@@ -65,6 +65,8 @@ pub struct DelegateRequest {
     pub token_budget: Option<u64>,
     /// 1 to 200 characters; the same key with the same arguments gives the same job.
     pub idempotency_key: Option<String>,
+    /// The caller's place in a trace, which the job's steps become part of.
+    pub trace: Option<crate::telemetry::TraceContext>,
 }
 
 /// The design's job states.

@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::attest::{self, Attestation};
 use super::deliveries::Deliveries;
 use super::gateway::Gateway;
+use super::stats::Stats;
 use super::status::{self, Observed};
 use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, LedgerPart, ListFilter, StartedJob};
-use super::{audit, collect, consume, gc, list, log, seal, spec, start, watch};
+use super::{audit, collect, consume, gc, list, log, seal, spec, start, stats, trace, watch};
 use crate::config::Settings;
 use crate::engine::{ContainerRef, Engine, EngineFacts};
 use crate::error::{Error, Result};
@@ -48,6 +49,8 @@ pub(super) struct Core {
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
     seals: Mutex<HashMap<JobId, Seals>>,
+    /// Jobs whose end was told to a collector.
+    pub counted: trace::Counted,
 }
 
 #[derive(Default)]
@@ -159,6 +162,7 @@ impl Jobs {
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
                 seals: Mutex::new(HashMap::new()),
+                counted: trace::Counted::default(),
             }),
         }
     }
@@ -238,6 +242,11 @@ impl Jobs {
     pub async fn ledger(&self, each: &mut (dyn FnMut(LedgerPart<'_>) + Send)) -> Result<Head> {
         let engine = self.core.engine().await?;
         audit::read(&self.core, &engine, each).await
+    }
+
+    /// Jobs, slots, requests, tokens and volumes in numbers. Starts nothing.
+    pub async fn stats(&self) -> Result<Stats> {
+        stats::stats(&self.core).await
     }
 
     /// Removes what has expired or belongs to nobody.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
 use super::deliverer::{Deliverer, Life};
 use super::isolation::{self, Walls};
@@ -14,7 +16,7 @@ use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, spec};
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, spec, trace};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
@@ -23,6 +25,7 @@ use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
+use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
 
 /// Seconds that a delivery may take.
@@ -81,6 +84,25 @@ impl Keyed {
 
 /// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
 pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
+    let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), now_ms());
+    let context = TraceContext::of_job(id.as_str(), caller.as_ref());
+    let span = step!("start", id, context);
+    let outcome = start_job(core, request, id.clone()).instrument(span.clone()).await;
+    match &outcome {
+        Ok(started) => {
+            // Under a key it may be another job than the one that was begun.
+            span.record("job_id", tracing::field::display(&started.status.job_id));
+            trace::accepted(started.replayed);
+        }
+        Err(error) => {
+            span.record("error", error.code.as_str());
+            trace::refused(context, caller.as_ref(), &id, since_ms, "refused", error);
+        }
+    }
+    outcome
+}
+
+async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Result<StartedJob> {
     let began = std::time::Instant::now();
     let named = check::arguments(&core.settings, &request)?;
     let local = {
@@ -95,6 +117,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     let planning = {
         let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
         blocking(&core, move || crate::workspace::plan_within(&workspace, &settings.roots.allow, &settings.workspace))
+            .instrument(tracing::error_span!("snapshot"))
     };
     let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
@@ -104,8 +127,8 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     }
     let (plan, remote) = (plan?, remote?);
 
-    let draft = Draft { core: &core, request, local, plan, remote, model, keyed };
-    let (parcel, facts, replay) = draft.create().await?;
+    let draft = Draft { core: &core, id, request, local, plan, remote, model, keyed };
+    let (parcel, facts, replay) = draft.create().instrument(tracing::error_span!("create")).await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
     fault::point("start.created");
     let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
@@ -114,7 +137,8 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     let pending = core.deliveries.begin(&parcel.labels.id);
     let delivering = core.clone();
     core.tasks.spawn(async move {
-        let outcome = deliver(&delivering, parcel, &pending.stop).await;
+        let step = step!("deliver", parcel.labels.id, parcel.labels.trace());
+        let outcome = deliver(&delivering, parcel, &pending.stop).instrument(step).await;
         pending.finish(&outcome);
     });
     core.sweep_soon(super::service::Sweep::Later);
@@ -192,6 +216,7 @@ async fn replay(core: &Core, found: Found, keyed: &Keyed) -> Result<StartedJob> 
 /// Everything that is known before the container is made.
 struct Draft<'a> {
     core: &'a Arc<Core>,
+    id: JobId,
     request: DelegateRequest,
     local: Local,
     plan: Plan,
@@ -203,9 +228,8 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, request, local, plan, remote, model, keyed } = self;
+        let Self { core, id, request, local, plan, remote, model, keyed } = self;
         let settings = &core.settings;
-        let id = JobId::random();
         let created_ms = now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
@@ -231,6 +255,7 @@ impl Draft<'_> {
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
             deliverer: Deliverer::this(),
+            trace: request.trace,
             ended: None,
         };
         let pass = new_pass();
@@ -280,6 +305,7 @@ impl Draft<'_> {
                 requests: settings.gateway.max_requests,
                 connections: settings.gateway.max_connections,
             },
+            telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
@@ -291,7 +317,7 @@ impl Draft<'_> {
         match made {
             Ok((container, warnings)) => {
                 for warning in &warnings {
-                    tracing::debug!(job = %id, warning, "the engine about a job");
+                    tracing::debug!(job_id = %id, warning, "the engine about a job");
                 }
                 let facts = status::just_created(container.clone(), &labels, &remote.image.id);
                 let container = ContainerRef::Id(container);
@@ -379,6 +405,7 @@ mod tests {
             deadline_seconds: None,
             token_budget: None,
             idempotency_key: Some("key".into()),
+            trace: None,
         }
     }
 

@@ -71,6 +71,7 @@ async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::R
         deadline_seconds,
         token_budget: None,
         idempotency_key: owned("idempotency_key"),
+        trace: call.trace(),
     };
     let mut meta = call.meta();
     meta.place(&place);

@@ -17,6 +17,7 @@ use super::tools::{self, ToolName};
 use super::workspace::Roots;
 use super::{delegate, jobs, resources, status};
 use crate::job::Jobs;
+use crate::telemetry::TraceContext;
 
 /// One client's server.
 pub struct Server {
@@ -47,6 +48,12 @@ impl Call<'_> {
     /// A meta block for this call.
     pub fn meta(&self) -> Meta {
         Meta::new(&self.request_id)
+    }
+
+    /// The place in a trace that the client names, as the protocol's convention has it; `None` where it is not well-formed.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let text = |key: &str| self.context.meta.get(key).and_then(serde_json::Value::as_str);
+        TraceContext::parse(text("traceparent")?, text("tracestate"))
     }
 
     /// The client's roots.

@@ -52,6 +52,21 @@ pub struct Admission {
     /// What holds for all jobs together from now on.
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// Where to tell of its requests, and as part of which trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<JobTelemetry>,
+}
+
+/// Where what is seen of a job goes, and where it stands in its trace. Nothing of it ever goes to a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTelemetry {
+    /// Base URL of a collector; empty: none.
+    pub otlp_endpoint: String,
+    /// The delegation's own span, in the form of W3C trace context.
+    pub traceparent: String,
+    /// The caller's; empty: none.
+    pub tracestate: String,
 }
 
 /// Ceilings of one job; 0: none.
@@ -128,6 +143,8 @@ pub enum AdminRequest {
         /// Bytes of the file before the piece.
         offset: u64,
     },
+    /// The gateway's own numbers.
+    Stats,
     /// Job ids whose passes are held, for the sweep.
     Jobs {
         /// Only those of this instance.
@@ -174,6 +191,39 @@ pub struct JobAccount {
     pub stopped: Option<StopCode>,
 }
 
+/// The gateway in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayStats {
+    /// Crate version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Memory of its process that is in use; 0: the system does not say.
+    pub resident_bytes: u64,
+    /// Slots there are.
+    pub slots: u64,
+    /// Slots in use.
+    pub running: u64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Jobs whose passes are held.
+    pub passes: u64,
+    /// Connections of jobs.
+    pub connections: u64,
+    /// Model requests under way.
+    pub requests_under_way: u64,
+    /// Model requests that have ended since it started.
+    pub requests: u64,
+    /// Of these, refused by the policy.
+    pub refusals: u64,
+    /// Of these, failed at the provider.
+    pub provider_failures: u64,
+    /// Tokens charged or set aside today (UTC) at real providers.
+    pub tokens_today: u64,
+    /// The ledger's last line.
+    pub ledger_head: Head,
+}
+
 /// A control response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -211,6 +261,8 @@ pub enum AdminResponse {
         #[serde(default)]
         not_enforced: Vec<String>,
     },
+    /// The gateway's own numbers.
+    Stats(GatewayStats),
     /// A job's account.
     Job(JobAccount),
     /// The ledger's files, oldest first, at the moment at which `head` was its last line.

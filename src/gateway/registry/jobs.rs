@@ -11,7 +11,7 @@ use super::{Job, JobSession, Registry, Slot, SlotSession, lock};
 use crate::error::Result;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
-use crate::protocol::admin::{Ceilings, JobAccount};
+use crate::protocol::admin::{Ceilings, JobAccount, JobTelemetry};
 use crate::protocol::connection::{Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::weaken;
@@ -132,6 +132,7 @@ impl Registry {
                     old.expires_unix = record.expires_unix;
                     old.instance = record.instance;
                     old.bounds = record.bounds;
+                    old.telemetry = record.telemetry;
                     // Under other limits it may go on.
                     old.stopped = None;
                 }
@@ -228,6 +229,17 @@ impl Registry {
             token_budget: record.token_budget,
             stopped: record.stopped,
         })
+    }
+
+    /// Where to tell of a job's requests.
+    pub fn telemetry(&self, job_id: &str) -> Option<JobTelemetry> {
+        lock(&self.state).jobs.get(job_id)?.record.telemetry.clone()
+    }
+
+    /// The collectors that jobs name.
+    pub fn collectors(&self) -> std::collections::BTreeSet<String> {
+        let state = lock(&self.state);
+        state.jobs.values().filter_map(|job| job.record.telemetry.as_ref()).map(|t| t.otlp_endpoint.clone()).filter(|to| !to.is_empty()).collect()
     }
 
     /// Job ids of an instance, sorted.

@@ -54,6 +54,8 @@ pub struct Registry {
     settled: Notify,
     under_way: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    /// What has ended since the start.
+    pub totals: Totals,
     /// Bytes of request bodies that are in memory now.
     pub buffered: Arc<AtomicUsize>,
     /// Bounds the large bodies that are taken apart at once.
@@ -62,6 +64,18 @@ pub struct Registry {
     pub client: Client,
     /// The scripted model.
     pub rehearsal: Rehearsal,
+}
+
+/// Requests that have ended since the gateway started.
+pub struct Totals {
+    /// When it started.
+    pub since: std::time::Instant,
+    /// All.
+    pub requests: AtomicU64,
+    /// Refused by the policy.
+    pub refusals: AtomicU64,
+    /// Failed at the provider.
+    pub provider_failures: AtomicU64,
 }
 
 struct State {
@@ -207,6 +221,12 @@ impl Registry {
             settled: Notify::new(),
             under_way: Arc::default(),
             connections: Arc::default(),
+            totals: Totals {
+                since: std::time::Instant::now(),
+                requests: AtomicU64::default(),
+                refusals: AtomicU64::default(),
+                provider_failures: AtomicU64::default(),
+            },
             heavy: Semaphore::new(MAX_HEAVY),
             buffered: Arc::default(),
             client: Client::default(),

@@ -238,6 +238,11 @@ impl Registry {
     /// A request has ended: counts, record, message, ledger line.
     pub fn settle(&self, job_id: &str, mut settlement: Settlement) {
         let reservation = settlement.reservation.take().unwrap_or_default();
+        for (total, counts) in
+            [(&self.totals.requests, true), (&self.totals.refusals, settlement.refused), (&self.totals.provider_failures, settlement.error.is_some())]
+        {
+            total.fetch_add(counts.into(), Ordering::Relaxed);
+        }
         let charge = settlement.usage.map_or(settlement.estimate, |usage| usage.total());
         let write_line = {
             let mut state = lock(&self.state);
@@ -290,6 +295,11 @@ impl Registry {
             self.note("request", line);
             crate::fault::point("gateway.line");
         }
+    }
+
+    /// Connections of jobs.
+    pub fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Requests under way, tokens charged or set aside today, and the ceilings in force.
