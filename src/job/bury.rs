@@ -20,7 +20,22 @@ const LYING_MS: u64 = 30_000;
 
 /// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
-    core.engine().await?.rename_container(container, &spec::consumed_name(id)?).await
+    let engine = core.engine().await?;
+    let taken = spec::consumed_name(id)?;
+    if engine.rename_container(container, &taken).await? {
+        return Ok(true);
+    }
+    // Somebody else was first; or the name is held by what a process left that died after it had put up this tombstone.
+    let (Some(this), Some(left)) =
+        tokio::try_join!(engine.inspect_container(container), engine.inspect_container(&ContainerRef::Name(taken.clone())))?
+    else {
+        return Ok(false);
+    };
+    if this.id == left.id || this.name != spec::job_name(id)?.as_str() {
+        return Ok(false);
+    }
+    engine.remove_container(&ContainerRef::Id(left.id)).await?;
+    engine.rename_container(container, &taken).await
 }
 
 /// Removes a claimed container, its volumes and its pass. What cannot be removed now is found by the sweep; the errors are returned.
