@@ -25,10 +25,9 @@ pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> 
     if engine.rename_container(container, &taken).await? {
         return Ok(true);
     }
+    let holder = ContainerRef::Name(taken.clone());
     // Somebody else was first; or the name is held by what a process left that died after it had put up this tombstone.
-    let (Some(this), Some(left)) =
-        tokio::try_join!(engine.inspect_container(container), engine.inspect_container(&ContainerRef::Name(taken.clone())))?
-    else {
+    let (Some(this), Some(left)) = tokio::try_join!(engine.inspect_container(container), engine.inspect_container(&holder))? else {
         return Ok(false);
     };
     if this.id == left.id || this.name != spec::job_name(id)?.as_str() {
