@@ -105,7 +105,7 @@ pub(super) async fn finish(core: &Core, id: &JobId) -> Result<Option<ContainerFa
 }
 
 /// The same for all of a list: puts up those whose jobs are gone, and removes old ones beside a job that lives.
-pub(super) async fn finish_all(core: &Core, rows: &mut Vec<ContainerFacts>) -> Result<()> {
+pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Result<()> {
     let lying = |row: &ContainerFacts| JobLabels::parse(&row.labels).filter(|labels| row.name == format!("anchorhold-{}-tombstone", labels.id));
     if !rows.iter().any(|row| row.name.ends_with("-tombstone")) {
         return Ok(());

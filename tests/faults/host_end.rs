@@ -49,7 +49,7 @@ pub const CASES: &[Case] = &[
         fault: "kill -9 of `cancel`",
         step: "after the signal",
         points: &["cancel.signalled"],
-        run: || cancelling("cancel.signalled", 120, &CANCELLED),
+        run: || cancelling("cancel.signalled", 60, &CANCELLED),
     },
     Case {
         id: "host.bury.made",
