@@ -22,7 +22,21 @@ const LYING_MS: u64 = 30_000;
 /// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left. Where the engine's answer got lost, and
 /// only there, the caller who finds it done takes it for its own: a result that two callers get is better than one that nobody gets.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
-    core.engine().await?.rename_container(container, &spec::consumed_name(id)?).await
+    let engine = core.engine().await?;
+    let taken = spec::consumed_name(id)?;
+    if engine.rename_container(container, &taken).await? {
+        return Ok(true);
+    }
+    let holder = ContainerRef::Name(taken.clone());
+    // Somebody else was first; or the name is held by what a process left that died after it had put up this tombstone.
+    let (Some(this), Some(left)) = tokio::try_join!(engine.inspect_container(container), engine.inspect_container(&holder))? else {
+        return Ok(false);
+    };
+    if this.id == left.id || this.name != spec::job_name(id)?.as_str() {
+        return Ok(false);
+    }
+    engine.remove_container(&ContainerRef::Id(left.id)).await?;
+    engine.rename_container(container, &taken).await
 }
 
 /// Removes a claimed container, its volumes and its pass. What cannot be removed now is found by the sweep; the errors are returned.
@@ -93,7 +107,7 @@ pub(super) async fn finish(core: &Core, id: &JobId) -> Result<Option<ContainerFa
 }
 
 /// The same for all of a list: puts up those whose jobs are gone, and removes old ones beside a job that lives.
-pub(super) async fn finish_all(core: &Core, rows: &mut Vec<ContainerFacts>) -> Result<()> {
+pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Result<()> {
     let lying = |row: &ContainerFacts| JobLabels::parse(&row.labels).filter(|labels| row.name == format!("anchorhold-{}-tombstone", labels.id));
     if !rows.iter().any(|row| row.name.ends_with("-tombstone")) {
         return Ok(());

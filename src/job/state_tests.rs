@@ -44,6 +44,19 @@ fn a_created_container_is_preparing_until_its_delivery_is_overdue() {
 }
 
 #[test]
+fn a_created_container_is_interrupted_once_its_deliverer_is_known_to_be_gone() {
+    let created = facts(ContainerState::Created, None);
+    for (life, state) in [(Life::Alive, JobState::Preparing), (Life::Unknown, JobState::Preparing), (Life::Gone, JobState::Interrupted)] {
+        let derived = derive(&created, &sample(), None, NOW, 0, life);
+        assert_eq!((derived.state, derived.ended_ms), (state, None), "{life:?}");
+    }
+    // Once it has started, who delivered it counts no more; a tombstone says itself how it ended.
+    let running = facts(ContainerState::Running, None);
+    assert_eq!(derive(&running, &sample(), None, NOW, 0, Life::Gone).state, JobState::Preparing);
+    assert!(!derive(&facts(ContainerState::Exited, Some(137)), &sample(), None, NOW, 0, Life::Gone).state.is_final());
+}
+
+#[test]
 fn a_living_container_stands_where_its_last_record_says() {
     for state in [ContainerState::Running, ContainerState::Restarting, ContainerState::Paused] {
         let living = facts(state, None);

@@ -83,7 +83,7 @@ pub const CASES: &[Case] = &[
         run: || {
             let world = World::product();
             let mut server = Server::open(&world, &[]);
-            server.send("codex_delegate", &json!({"task": slow_task(3), "workspace_root": world.repo.path()}));
+            server.send("codex_delegate", &json!({"task": slow_task(20), "workspace_root": world.repo.path()}));
             let job = appears(&world);
             world.wait_until_it_ran(&job);
             server.kill();
@@ -154,7 +154,7 @@ fn undelivered(point: &'static str) -> Row {
 
 fn waiting_process_dies() -> Row {
     let world = World::product();
-    let mut child = world.spawn(&["delegate", "--json", "--", &slow_task(3)], &[]);
+    let mut child = world.spawn(&["delegate", "--json", "--", &slow_task(20)], &[]);
     let job = appears(&world);
     world.wait_until_it_ran(&job);
     child.kill().expect("it is there");

@@ -42,14 +42,14 @@ pub const CASES: &[Case] = &[
         fault: "kill -9 of `cancel`",
         step: "before the signal",
         points: &["cancel.seen"],
-        run: || cancelling("cancel.seen", &UNHARMED),
+        run: || cancelling("cancel.seen", 30, &UNHARMED),
     },
     Case {
         id: "host.cancel.signalled",
         fault: "kill -9 of `cancel`",
         step: "after the signal",
         points: &["cancel.signalled"],
-        run: || cancelling("cancel.signalled", &CANCELLED),
+        run: || cancelling("cancel.signalled", 60, &CANCELLED),
     },
     Case {
         id: "host.bury.made",
@@ -139,9 +139,9 @@ fn is_gone(world: &World, job: &str) -> Row {
     Row { state: "consumed".into(), reason: "none".into(), patch: "none".into(), answered, note: String::new() }
 }
 
-fn cancelling(point: &str, expected: &Expected) -> Row {
+fn cancelling(point: &str, seconds: u64, expected: &Expected) -> Row {
     let world = World::with(&[]);
-    let job = world.detach(&slow_task(8));
+    let job = world.detach(&slow_task(seconds));
     world.wait_until_it_ran(&job);
     killed(&world, &["cancel", "--json", &job], point);
     world.aftermath(&job, expected)
