@@ -53,7 +53,14 @@ pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>>
     let name = ContainerRef::Name(spec::job_name(id)?);
     let engine = core.engine().await?;
     let (facts, last) = tokio::join!(engine.inspect_container(&name), log::last(core, &name));
-    Ok(facts?.and_then(|facts| judged(core, facts, last)).filter(|seen| seen.found.labels.id == *id))
+    let Some(facts) = facts? else { return Ok(None) };
+    // Only of one that runs does the log decide the state.
+    let last = if matches!(facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting) {
+        last?
+    } else {
+        last.ok().flatten()
+    };
+    Ok(judged(core, facts, last).filter(|seen| seen.found.labels.id == *id))
 }
 
 /// The same from facts that are already there.
