@@ -48,7 +48,8 @@ fn is_of(job: &Found, wanted: &Path) -> bool {
 pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
     match job.facts.state {
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
-            let last = log::last(core, &job.container()).await;
+            let last = log::last(core, &job.container()).await.inspect_err(|e| tracing::debug!(error = e.chain(), "a job's log could not be read"));
+            let last = last.ok().flatten();
             status::judged(core, job.facts, last)
         }
         ContainerState::Exited | ContainerState::Dead => {

@@ -64,6 +64,12 @@ pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>>
             None => return Ok(None),
         },
     };
+    // Only of one that runs does the log decide the state.
+    let last = if matches!(facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting) {
+        last?
+    } else {
+        last.ok().flatten()
+    };
     Ok(judged_now(core, facts, last).await?.filter(|seen| seen.found.labels.id == *id))
 }
 

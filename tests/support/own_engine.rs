@@ -40,22 +40,30 @@ pub struct OwnEngine {
     daemon: Mutex<Option<Child>>,
     live_restore: bool,
     cgroup: String,
+    seed: Option<PathBuf>,
 }
 
 impl OwnEngine {
     /// One that holds an image of the machine's engine.
     pub fn start(image: &str, options: Options) -> Self {
         let seed = seed(image);
-        let engine = Self::hold(options.live_restore, &format!("mount -t tmpfs -o size={} data \"$DATA\"", options.bytes));
-        engine.inside(
-            r#"mkdir -p "$DATA/overlay2"; cp -a "$SEED/image" "$DATA/"; cp -a "$SEED/overlay2/l" "$DATA/overlay2/"
-            cd "$SEED/overlay2"; for layer in *; do
-              if [ "$layer" != l ]; then mkdir "$DATA/overlay2/$layer"; mount --bind "$SEED/overlay2/$layer" "$DATA/overlay2/$layer"; fi
-            done"#,
-            &[("SEED", &seed)],
-        );
+        let mut engine = Self::hold(options.live_restore, &format!("mount -t tmpfs -o size={} data \"$DATA\"", options.bytes));
+        engine.inside(r#"mkdir -p "$DATA/overlay2"; cp -a "$SEED/image" "$DATA/"; cp -a "$SEED/overlay2/l" "$DATA/overlay2/""#, &[("SEED", &seed)]);
+        engine.seed = Some(seed);
         engine.up();
         engine
+    }
+
+    /// Shows the seed's layers where the daemon looks for them; a daemon that stops takes every mount below its data root away.
+    fn show_layers(&self) {
+        let Some(seed) = &self.seed else { return };
+        self.inside(
+            r#"cd "$SEED/overlay2"; for layer in *; do
+              place="$DATA/overlay2/$layer"
+              if [ "$layer" != l ] && ! [ -e "$place/link" ]; then mkdir -p "$place"; mount --bind "$SEED/overlay2/$layer" "$place"; fi
+            done"#,
+            &[("SEED", seed)],
+        );
     }
 
     /// Namespaces with the directories of an engine, and no daemon yet.
@@ -76,7 +84,7 @@ impl OwnEngine {
         BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         assert_eq!(line.trim(), "ready", "the namespaces of an own engine");
         let first = children_of(i32::try_from(holder.id()).expect("a process id")).first().copied().expect("unshare forks");
-        Self { directory, holder, first, daemon: Mutex::new(None), live_restore, cgroup }
+        Self { directory, holder, first, daemon: Mutex::new(None), live_restore, cgroup, seed: None }
     }
 
     /// A command in the engine's namespaces.
@@ -120,6 +128,7 @@ impl OwnEngine {
 
     /// Starts the daemon and waits until it answers.
     pub fn up(&self) {
+        self.show_layers();
         let path = |name: &str| self.directory.path().join(name);
         // A daemon that was killed leaves its number behind, and in this namespace another process may have it by now.
         let _ = std::fs::remove_file(path("pid"));

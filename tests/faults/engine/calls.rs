@@ -144,7 +144,7 @@ fn user() -> (World, Chaos) {
     let directory = std::env::temp_dir();
     let chaos = Chaos::new(&directory, &machines_socket());
     let host = chaos.host();
-    let variables = [("ANCHORHOLD_ENGINE_HOST", host.as_str()), ("ANCHORHOLD_ENGINE_ANSWER_SECONDS", "3"), ("ANCHORHOLD_ENGINE_AWAY_SECONDS", "30")];
+    let variables = [("ANCHORHOLD_ENGINE_HOST", host.as_str()), ("ANCHORHOLD_ENGINE_AWAY_SECONDS", "30")];
     let world = World::of(TestEnv::of(Path::new(env!("CARGO_BIN_EXE_anchorhold")), &product_image(), &variables));
     world.warm();
     (world, chaos)
@@ -186,7 +186,7 @@ fn told(kind: Kind, way: Way, times: usize) -> Row {
     let (world, chaos) = user();
     chaos.set(&[Rule { kind: Some(kind), way, times }]);
     let begun = Instant::now();
-    let (code, out, err) = world.run(&["delegate", "--json", "--", &quick_task()], &[]);
+    let (code, out, err) = world.run(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_ENGINE_ANSWER_SECONDS", "6")]);
     let answered = begun.elapsed().as_secs_f64();
     let happened = chaos.happened();
     assert!(!happened.is_empty(), "it did not happen");
