@@ -330,7 +330,8 @@ impl Cell {
             Err(e) => return Ending::internal(format!("The loopback port could not be opened: {e}.")),
         };
         let gone = Duration::from_secs(self.request.gateway_seconds.max(1));
-        let forwarder = Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken), patience: gone };
+        let forwarder =
+            Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken), patience: gone };
         running.helpers.spawn(forwarder.run(listener));
         let (sender, mut slot) = mpsc::channel(16);
         running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::with(gone), sender).await });

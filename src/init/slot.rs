@@ -203,6 +203,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_gateway_that_hangs_is_one_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (sender, mut events) = mpsc::channel(8);
+        let patience = Patience { again: Duration::from_millis(400), silence: Duration::from_millis(200), ..Patience::default() };
+        let holder = hold(&socket, preamble(), patience, sender);
+        let gateway = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            hear(&mut stream).await;
+            say(&mut stream, &SlotMessage::Granted).await;
+            // Longer than it may be silent, but it lives.
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                say(&mut stream, &SlotMessage::Alive).await;
+            }
+            // From here on it takes connections, as the kernel does for it, and says nothing.
+            let mut held = vec![stream];
+            while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_secs(2), listener.accept()).await {
+                held.push(stream);
+            }
+            held.len()
+        };
+        let ((), connections) = tokio::join!(holder, gateway);
+        assert!(connections > 1, "it was tried again");
+        assert_eq!(events.recv().await, Some(SlotEvent::Granted));
+        let Some(SlotEvent::End(end)) = events.recv().await else { panic!("no end") };
+        assert_eq!(end.reason, Reason::ProviderUnreachable);
+    }
+
+    #[tokio::test]
     async fn patience_ends() {
         let dir = tempfile::tempdir().unwrap();
         let (sender, mut events) = mpsc::channel(8);

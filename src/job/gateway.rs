@@ -17,6 +17,8 @@ use crate::protocol::{PROTOCOL_VERSION, paths};
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 /// How long the account of an ended job is worth waiting for.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
+/// How long a pass is worth trying to revoke at a gateway that dies meanwhile.
+const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 /// How long several processes may take to agree on one gateway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -257,8 +259,17 @@ impl Gateway {
 
     /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
-        if let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
-            tracing::debug!(error = e.chain(), "the pass could not be revoked");
+        let until = Instant::now() + REVOKE_WITHIN;
+        while let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
+            // One that is being started again is worth a moment; one that is not there is not.
+            let returns = look(engine, settings)
+                .await
+                .is_ok_and(|facts| facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Restarting)));
+            if !returns || Instant::now() >= until {
+                tracing::debug!(error = e.chain(), "the pass could not be revoked");
+                return;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }

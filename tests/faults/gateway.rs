@@ -44,7 +44,16 @@ pub const CASES: &[Case] = &[
 const SHORT: [(&str, &str); 1] = [("ANCHORHOLD_GATEWAY_GONE_SECONDS", "5")];
 
 fn signal(world: &World, signal: &str) {
-    let pid = World::first_process(&world.env.gateway_name()).to_string();
+    let begun = Instant::now();
+    let pid = loop {
+        // While the engine starts it again it has none, and 0 would mean ourselves.
+        let pid = World::first_process(&world.env.gateway_name());
+        if pid > 1 {
+            break pid.to_string();
+        }
+        assert!(begun.elapsed() < PATIENCE, "the gateway does not run");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
     let done = process("kill", world).args([signal, &pid]).status().expect("kill runs");
     assert!(done.success(), "kill {signal} {pid}");
 }

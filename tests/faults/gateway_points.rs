@@ -65,8 +65,20 @@ pub const CASES: &[Case] = &[
     case::<12>("gateway.dies.sending.later", "connected, second request", &["gateway.sending"]),
     case::<13>("gateway.dies.ended.later", "answer complete, second request", &["gateway.ended"]),
     case::<14>("gateway.dies.settled.later", "record written, second request", &["gateway.settled"]),
-    Case { id: "gateway.dies.revoke", fault: "kill -9 of the gateway", step: "before a pass is revoked", points: &["gateway.revoke"], run: revoke::<0> },
-    Case { id: "gateway.dies.revoked", fault: "kill -9 of the gateway", step: "revoked, before the ledger's line", points: &["gateway.revoked"], run: revoke::<1> },
+    Case {
+        id: "gateway.dies.revoke",
+        fault: "kill -9 of the gateway",
+        step: "before a pass is revoked",
+        points: &["gateway.revoke"],
+        run: revoke::<0>,
+    },
+    Case {
+        id: "gateway.dies.revoked",
+        fault: "kill -9 of the gateway",
+        step: "revoked, before the ledger's line",
+        points: &["gateway.revoked"],
+        run: revoke::<1>,
+    },
 ];
 
 fn dies_at<const N: usize>() -> Row {

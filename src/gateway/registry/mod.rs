@@ -197,12 +197,14 @@ impl Registry {
         line.insert("jobs".to_owned(), jobs.len().into());
         line.insert("policy_sha256".to_owned(), policy_sha256().into());
         // A gateway that cannot write says so to whoever asks it, which one that does not start cannot.
-        let mut ledger_broken = ledger.append("start", line).inspect_err(|e| tracing::error!(error = %e.chain(), "the ledger cannot be written")).is_err();
+        let mut ledger_broken =
+            ledger.append("start", line).inspect_err(|e| tracing::error!(error = %e.chain(), "the ledger cannot be written")).is_err();
         for (job_id, tokens) in left_over {
             let mut line = Map::new();
             line.insert("job".to_owned(), job_id.into());
             line.insert("outcome".to_owned(), "gateway_died".into());
-            for field in ["status", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "answer_bytes", "milliseconds"] {
+            for field in ["status", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "answer_bytes", "milliseconds"]
+            {
                 line.insert(field.to_owned(), 0.into());
             }
             line.insert("estimated_tokens".to_owned(), tokens.into());

@@ -114,7 +114,7 @@ impl Registry {
         if !holds {
             return Err(Denied::Slot);
         }
-        if job.silences >= MAX_SILENCES && !weaken::off("gateway.silence") {
+        if job.silences >= MAX_SILENCES {
             return Err(Denied::Silence);
         }
         let bounds = job.record.bounds;
@@ -168,13 +168,20 @@ impl Registry {
             let paid = matches!(job.record.upstream, Upstream::Http { .. });
             let mut purses = Vec::new();
             if job.record.token_budget > 0 {
-                let purse = Purse { limit: job.record.token_budget, charged: job.record.charged(), reserved: job.record.reserved.saturating_add(job.set_aside) };
+                let purse = Purse {
+                    limit: job.record.token_budget,
+                    charged: job.record.charged(),
+                    reserved: job.record.reserved.saturating_add(job.set_aside),
+                };
                 purses.push((StopCode::TokenBudget, purse));
             }
             if paid {
                 state.day.turn_over();
                 if per_day > 0 && !weaken::off("gateway.day_tokens") {
-                    purses.push((StopCode::DayTokens, Purse { limit: per_day, charged: state.day.charged, reserved: state.day.reserved.saturating_add(state.day_set_aside) }));
+                    purses.push((
+                        StopCode::DayTokens,
+                        Purse { limit: per_day, charged: state.day.charged, reserved: state.day.reserved.saturating_add(state.day_set_aside) },
+                    ));
                 }
             }
             let reservation = if purses.is_empty() {
@@ -306,7 +313,11 @@ impl Registry {
     pub fn load(&self) -> (usize, u64, crate::protocol::admin::Ceilings) {
         let mut state = lock(&self.state);
         state.day.turn_over();
-        (self.under_way.load(Ordering::Relaxed), state.day.charged.saturating_add(state.day.reserved).saturating_add(state.day_set_aside), state.ceilings)
+        (
+            self.under_way.load(Ordering::Relaxed),
+            state.day.charged.saturating_add(state.day.reserved).saturating_add(state.day_set_aside),
+            state.ceilings,
+        )
     }
 }
 
