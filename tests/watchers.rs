@@ -359,7 +359,9 @@ fn stats_tell_what_there_is() {
     assert!((1 << 20..1 << 30).contains(&bytes) && gateway["ledger_head"]["seq"].as_u64().unwrap() >= 2, "{gateway:#}");
 
     let page = String::from_utf8(stats(&["--format", "prometheus"]).stdout).unwrap();
-    for line in ["anchorhold_jobs{state=\"running\"} 1", "anchorhold_jobs{state=\"lost\"} 0", "anchorhold_gateway_up 1", "anchorhold_gateway_slots_used 1"] {
+    for line in
+        ["anchorhold_jobs{state=\"running\"} 1", "anchorhold_jobs{state=\"lost\"} 0", "anchorhold_gateway_up 1", "anchorhold_gateway_slots_used 1"]
+    {
         assert!(page.lines().any(|there| there == line), "{line} in\n{page}");
     }
     let text = String::from_utf8(stats(&[]).stdout).unwrap();

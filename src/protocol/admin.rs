@@ -110,6 +110,7 @@ impl Default for Ceilings {
 }
 
 /// A control request.
+#[expect(clippy::large_enum_variant, reason = "one is made and sent at a time")]
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AdminRequest {
