@@ -79,6 +79,7 @@ impl Gateway {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            settings_read_ms: 0,
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

@@ -89,6 +89,7 @@ impl Cell {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            settings_read_ms: 0,
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);

@@ -16,6 +16,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod follow;
+mod gateway;
 mod gc;
 mod image;
 mod job_ref;
@@ -113,6 +114,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Consume(args) => consume::run(out, jobs, &args).await,
         Command::Attest(args) => attest::run(out, jobs, &args).await,
         Command::Gc => gc::run(out, jobs).await,
+        Command::Gateway(args) => gateway::run(out, jobs, &args).await,
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
         Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),

@@ -18,6 +18,7 @@ mod fingerprint;
 mod harden;
 mod json;
 mod ledger;
+mod limits;
 mod meter;
 mod patient;
 mod policy;

@@ -92,6 +92,7 @@ impl Gateway {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            settings_read_ms: 0,
         };
         change(&mut admission);
         assert_eq!(self.admin(&AdminRequest::Admit(admission)).await, AdminResponse::Ok);

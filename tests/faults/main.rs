@@ -13,7 +13,9 @@ mod support;
 mod case;
 mod coverage;
 mod host;
+mod queue;
 mod report;
+mod stuck;
 mod world;
 
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES].concat()
+    [host::CASES, queue::CASES, stuck::CASES].concat()
 }
 
 fn main() -> ExitCode {

@@ -21,6 +21,7 @@ use super::budget::Known;
 use super::failure::now_unix;
 use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
+use super::limits::Instances;
 use super::rehearsal::Rehearsal;
 use super::secret::Secret;
 use super::slots::{Change, SlotQueue};
@@ -68,6 +69,7 @@ struct State {
     slots: SlotQueue,
     credentials: HashMap<String, Arc<Secret>>,
     ceilings: Ceilings,
+    instances: Instances,
     day: Day,
 }
 
@@ -166,9 +168,9 @@ impl Registry {
         ledger.append("start", line)?;
         let mut day = store.day();
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
-        let ceilings = store.ceilings();
+        let (ceilings, instances) = (store.ceilings(), store.instances());
         Ok(Self {
-            state: Mutex::new(State { jobs, slots, credentials, ceilings, day }),
+            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, day }),
             store,
             writing: Mutex::new(()),
             ledger: Mutex::new(ledger),
