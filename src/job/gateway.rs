@@ -19,6 +19,8 @@ use crate::protocol::{PROTOCOL_VERSION, paths};
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 /// How long the account of an ended job is worth waiting for.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
+/// The same for the end of a pass: a loaded engine may lose the first try.
+const REVOKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long several processes may take to agree on one gateway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -296,7 +298,7 @@ impl Gateway {
 
     /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
-        if let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
+        if let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, REVOKE_WITHIN).await {
             tracing::debug!(error = e.chain(), "the pass could not be revoked");
         }
     }
