@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, Bringer, Ceilings, GatewayLimits, JobAccount, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, JobAccount, Upstream};
 use crate::protocol::connection::{Channel, Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;

@@ -1,6 +1,7 @@
 //! Slots, control and what outlives a restart.
 
 use super::*;
+use crate::protocol::admin::Ceilings;
 
 #[tokio::test]
 async fn slots_are_fair_and_free_when_the_connection_ends() {
