@@ -173,6 +173,8 @@ pub struct LimitSettings {
     pub deadline_seconds: u64,
     /// Seconds that a job may wait for its slot.
     pub queue_seconds: u64,
+    /// Seconds without a sign of life after which a job ends; 0: never.
+    pub idle_seconds: u64,
     /// Memory of the cell, such as `4GiB`.
     pub memory: ByteSize,
     /// Processors.
@@ -198,6 +200,7 @@ impl Default for LimitSettings {
         Self {
             deadline_seconds: 1800,
             queue_seconds: 6 * 3600,
+            idle_seconds: 600,
             memory: ByteSize(4 << 30),
             cpus: 2.0,
             pids: 512,
@@ -504,6 +507,12 @@ impl Settings {
         }
         if !(10..=7 * 86_400).contains(&self.limits.deadline_seconds) {
             return fail("limits.deadline_seconds", "must be between 10 and 604800");
+        }
+        if !(1..=30 * 86_400).contains(&self.limits.queue_seconds) {
+            return fail("limits.queue_seconds", "must be between 1 and 2592000");
+        }
+        if self.limits.idle_seconds != 0 && !(5..=7 * 86_400).contains(&self.limits.idle_seconds) {
+            return fail("limits.idle_seconds", "must be 0 (never), or between 5 and 604800");
         }
         if self.limits.memory.0 < 256 << 20 {
             return fail("limits.memory", "must be at least 256MiB: Codex alone needs about 140 MB");

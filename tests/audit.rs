@@ -80,6 +80,7 @@ impl Gateway {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            settings_read_ms: 0,
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

@@ -90,6 +90,7 @@ impl Cell {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            settings_read_ms: 0,
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);

@@ -74,6 +74,7 @@ impl Gateway {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            settings_read_ms: 0,
         };
         let mut admin = BufReader::new(UnixStream::connect(self.admin()).expect("control socket"));
         writeln!(admin.get_mut(), "{}", serde_json::to_string(&AdminRequest::Admit(admission)).expect("JSON")).expect("written");

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consume, delegate, demo, diff, image, jobs, logs, result, stats};
+use super::{apply, audit, completions, consume, delegate, demo, diff, gateway, image, jobs, logs, result, stats};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -104,6 +104,8 @@ pub(super) enum Command {
     Stats(stats::Args),
     /// Remove what has expired or belongs to no job
     Gc,
+    /// See or change at once what holds for all jobs of this engine's gateway
+    Gateway(gateway::Args),
     /// Build the runtime image
     Image(image::Args),
     /// Serve the Model Context Protocol on standard input and output

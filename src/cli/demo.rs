@@ -54,6 +54,8 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         reasoning_effort: None,
         isolation: Isolation::IgnoreConfig,
         deadline_seconds: Some(300),
+        queue_seconds: None,
+        idle_seconds: None,
         token_budget: None,
         idempotency_key: None,
         trace: None,

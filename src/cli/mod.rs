@@ -16,6 +16,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod follow;
+mod gateway;
 mod gc;
 mod image;
 mod job_ref;
@@ -116,6 +117,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Attest(args) => attest::run(out, jobs, &args).await,
         Command::Stats(args) => stats::run(out, jobs, &args).await,
         Command::Gc => gc::run(out, jobs).await,
+        Command::Gateway(args) => gateway::run(out, jobs, &args).await,
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
         Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),

@@ -320,7 +320,10 @@ pub(super) fn jobs_table(jobs: &[JobStatus], paint: Paint) -> String {
                 job.started_at.get(..19).unwrap_or(&job.started_at).replace('T', " "),
                 duration(Duration::from_millis(job.elapsed_ms)),
                 path(&job.workspace),
-                clip(said.unwrap_or(&job.detail).as_bytes(), 60),
+                match job.queue_position {
+                    Some(place) if job.state == JobState::Queued => format!("place {place} in the queue"),
+                    _ => clip(said.unwrap_or(&job.detail).as_bytes(), 60),
+                },
             ]
         })
         .collect();

@@ -16,7 +16,7 @@ use super::secret::Secret;
 use super::store::JobRecord;
 use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LINE, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LINE, Upstream};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -87,22 +87,14 @@ fn unknown() -> AdminResponse {
 /// Carries out one request.
 pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
     match request {
-        AdminRequest::Status => {
-            let (running, queued, slots) = registry.slot_counts();
-            let (under_way, tokens_today, ceilings) = registry.load();
-            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            AdminResponse::Status {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                protocol: PROTOCOL_VERSION,
-                running: count(running),
-                queued: count(queued),
-                slots: count(slots),
-                policy_sha256: policy_sha256().to_owned(),
-                ledger_head: registry.ledger_head(),
-                under_way: count(under_way),
-                tokens_today,
-                ceilings,
-                not_enforced: super::harden::gaps(),
+        AdminRequest::Status => status(registry),
+        AdminRequest::Limits { limits, by } => {
+            if !sound(&limits) || by.as_ref().is_some_and(|by| !well_named(&by.instance)) {
+                return error("invalid", "limits that let nothing pass, or no instance");
+            }
+            match registry.bring_limits(limits, by.as_ref()) {
+                Ok(()) => status(registry),
+                Err(e) => internal(&e),
             }
         }
         AdminRequest::Admit(admission) => admit(registry, admission),
@@ -137,6 +129,34 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
     }
 }
 
+fn status(registry: &Registry) -> AdminResponse {
+    let (running, queued, slots) = registry.slot_counts();
+    let (under_way, tokens_today, ceilings) = registry.load();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    AdminResponse::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL_VERSION,
+        running: count(running),
+        queued: count(queued),
+        slots: count(slots),
+        policy_sha256: policy_sha256().to_owned(),
+        ledger_head: registry.ledger_head(),
+        under_way: count(under_way),
+        tokens_today,
+        ceilings,
+        not_enforced: super::harden::gaps(),
+    }
+}
+
+/// Limits under which something can pass.
+fn sound(limits: &GatewayLimits) -> bool {
+    limits.slots > 0 && limits.ceilings.requests > 0 && limits.ceilings.connections > 0
+}
+
+fn well_named(instance: &str) -> bool {
+    !instance.is_empty() && instance.len() <= 64
+}
+
 fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     let Admission {
         job_id,
@@ -151,6 +171,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         ceilings,
         telemetry,
+        settings_read_ms,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -164,12 +185,11 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if allowed_models.len() > 1000 || !allowed_models.iter().all(|m| well_formed_model(m)) {
         return error("invalid", "allowed_models holds a name that is not a model's");
     }
-    if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
-        return error("invalid", "max_running_jobs or instance is out of range");
+    let limits = GatewayLimits { slots: max_running_jobs, ceilings };
+    if !sound(&limits) || !well_named(&instance) {
+        return error("invalid", "max_running_jobs, ceilings or instance is out of range");
     }
-    if ceilings.requests == 0 || ceilings.connections == 0 {
-        return error("invalid", "ceilings that let nothing pass");
-    }
+    let by = Bringer { instance: instance.clone(), read_ms: settings_read_ms };
     if let Upstream::Http { base_url, authorities } = &upstream {
         // The host checked it already; a gateway does not take that on trust.
         let settings = crate::config::ModelSettings { upstream: base_url.clone(), ..Default::default() };
@@ -216,7 +236,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         stopped: None,
         telemetry,
     };
-    match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
+    match registry.admit(record, credential, limits, &by) {
         Ok(()) => AdminResponse::Ok,
         Err(e) => internal(&e),
     }

@@ -19,6 +19,7 @@ mod fingerprint;
 mod harden;
 mod json;
 mod ledger;
+mod limits;
 mod meter;
 mod observe;
 mod patient;

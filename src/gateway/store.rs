@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::limits::Instances;
 use super::secret::Secret;
 use crate::error::{Error, Result};
 use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Upstream};
@@ -86,6 +87,8 @@ impl JobRecord {
     }
 }
 
+/// What each instance brought of limits.
+const INSTANCES: &str = "instances";
 /// Largest job file that is read.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -187,6 +190,16 @@ impl Store {
     fn put(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("cannot write {name}")).with_source(e))?;
         self.replace(&self.root, name, &bytes, 0o600, false)
+    }
+
+    /// Keeps what each instance brought.
+    pub fn put_instances(&self, instances: &Instances) -> Result<()> {
+        self.put(INSTANCES, instances)
+    }
+
+    /// What each instance brought.
+    pub fn instances(&self) -> Instances {
+        self.read(INSTANCES).unwrap_or_default()
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -23,7 +23,7 @@ use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
 use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{finish, home, launch, names, unpack, watch};
+use super::{clock, finish, home, idle, launch, names, unpack, watch};
 use crate::codex::command::{self, FORWARDER_PORT};
 use crate::codex::events::{Events, Lines};
 use crate::error::{Code, Error, Result};
@@ -75,6 +75,8 @@ pub struct Cell {
     reporter: Mutex<Reporter>,
     provider: Mutex<Provider>,
     gateway_broken: Arc<AtomicBool>,
+    /// Bytes of model answers so far.
+    pub answer_bytes: Arc<AtomicU64>,
     delivered_bytes: AtomicU64,
     delivered_entries: AtomicU64,
     kills_before: Option<u64>,
@@ -158,6 +160,7 @@ async fn job() -> u8 {
         reporter: Mutex::default(),
         provider: Mutex::default(),
         gateway_broken: Arc::default(),
+        answer_bytes: Arc::default(),
         delivered_bytes: AtomicU64::new(0),
         delivered_entries: AtomicU64::new(0),
         kills_before: watch::out_of_memory_kills(),
@@ -251,6 +254,12 @@ impl Cell {
         report
     }
 
+    /// Events of Codex that say more than that it still waits.
+    pub fn events_of_progress(&self) -> u64 {
+        let events = lock(&self.events);
+        events.report.events.saturating_sub(events.complaints)
+    }
+
     /// Bytes that unpacking put on disk, those of packs still to be written included, and how many names.
     pub fn delivered(&self) -> (u64, u64) {
         (self.delivered_bytes.load(Ordering::Relaxed), self.delivered_entries.load(Ordering::Relaxed))
@@ -330,22 +339,34 @@ impl Cell {
             Err(e) => return Ending::internal(format!("The loopback port could not be opened: {e}.")),
         };
         let gone = Duration::from_secs(self.request.gateway_seconds.max(1));
-        let forwarder =
-            Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken), patience: gone };
+        let forwarder = Forwarder {
+            socket: paths::SOCKET.into(),
+            preamble: preamble.clone(),
+            broken: Arc::clone(&self.gateway_broken),
+            patience: gone,
+            answer_bytes: Arc::clone(&self.answer_bytes),
+        };
         running.helpers.spawn(forwarder.run(listener));
         let (sender, mut slot) = mpsc::channel(16);
         running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::with(gone), sender).await });
 
         let queued = Instant::now();
         self.phase(Phase::Queued, None);
-        let patience = Duration::from_secs(self.request.queue_seconds);
-        match tokio::time::timeout(patience, self.wait_for_slot(&mut slot)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(ending)) => return ending,
-            Err(_) => return Ending::new(Reason::Deadline, "The job got no slot in the time that it may wait."),
+        let patience = clock::now().saturating_add(Duration::from_secs(self.request.queue_seconds));
+        let waited = tokio::select! {
+            biased;
+            granted = self.wait_for_slot(&mut slot) => granted,
+            () = clock::until(patience) => {
+                Err(Ending::new(Reason::QueueTimeout, "The job got no slot in the time that it may wait (`[limits] queue_seconds`)."))
+            }
+        };
+        if let Err(ending) = waited {
+            // Its own time in the queue is worth knowing.
+            self.update(|facts| facts.timings.queue_ms = millis(queued.elapsed()));
+            return ending;
         }
         fault::point("init.slot");
-        let deadline = Instant::now() + Duration::from_secs(self.request.deadline_seconds);
+        let deadline = clock::now().saturating_add(Duration::from_secs(self.request.deadline_seconds));
         let pid = match self.start_codex(running) {
             Ok(pid) => pid,
             Err(e) => {
@@ -361,6 +382,8 @@ impl Cell {
         fault::point("init.codex_started");
         let cell = Arc::clone(self);
         running.helpers.spawn(async move { watch::watch(&cell).await });
+        let cell = Arc::clone(self);
+        running.helpers.spawn(async move { idle::watch(&cell, pid).await });
         self.watch_codex(pid, deadline, &mut slot).await
     }
 
@@ -379,13 +402,15 @@ impl Cell {
         }
     }
 
-    async fn watch_codex(&self, pid: Pid, deadline: Instant, slot: &mut mpsc::Receiver<SlotEvent>) -> Ending {
+    async fn watch_codex(&self, pid: Pid, deadline: Duration, slot: &mut mpsc::Receiver<SlotEvent>) -> Ending {
+        let met = clock::until(deadline);
+        tokio::pin!(met);
         let unreachable = Instant::now() + Duration::from_secs(self.request.unreachable_seconds.max(1));
         loop {
             let answered = lock(&self.provider).answers > 0;
             tokio::select! {
                 ended = self.reaper.wait(pid) => return self.codex_ended(ended, slot).await,
-                () = tokio::time::sleep_until(deadline), if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
+                () = &mut met, if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
                 () = tokio::time::sleep_until(unreachable), if !answered => {
                     // Where there is no gateway the provider is not to blame.
                     let broken = self.gateway_broken.load(Ordering::Relaxed);

@@ -226,6 +226,8 @@ fn every_bad_end_has_its_code_and_keeps_the_partial_patch() {
         (Reason::Failed, Code::NonzeroExit),
         (Reason::Cancelled, Code::JobCancelled),
         (Reason::Deadline, Code::Timeout),
+        (Reason::QueueTimeout, Code::Timeout),
+        (Reason::Idle, Code::Timeout),
         (Reason::TokenBudget, Code::TokenBudget),
         (Reason::Memory, Code::OutOfMemory),
         (Reason::Disk, Code::OutOfDisk),

@@ -63,7 +63,7 @@ impl JobResult {
             Reason::Completed => return None,
             Reason::Failed => self.failed_code(),
             Reason::Cancelled => Code::JobCancelled,
-            Reason::Deadline => Code::Timeout,
+            Reason::Deadline | Reason::QueueTimeout | Reason::Idle => Code::Timeout,
             Reason::TokenBudget => Code::TokenBudget,
             Reason::Memory => Code::OutOfMemory,
             Reason::Disk => Code::OutOfDisk,
@@ -169,6 +169,12 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         }
         (Code::ProviderUnreachable, _) => "check `[model] upstream` and the gateway's network with `anchorhold doctor`, then start a new job",
         (Code::InvalidModel, _) => "name a model that the provider serves, and start a new job",
+        (Code::Timeout, Reason::QueueTimeout) => {
+            "raise `[engine] max_running_jobs` or `[limits] queue_seconds`, or start it again when fewer jobs wait"
+        }
+        (Code::Timeout, Reason::Idle) => {
+            "see in the job's log (`anchorhold logs`) what it waited for; a task that is silent for longer needs a larger `[limits] idle_seconds`"
+        }
         (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",
         (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
         (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",

@@ -2,7 +2,7 @@
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
 //! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
-//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
+//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
 
 mod admin;
 pub mod attest;
@@ -24,6 +24,7 @@ mod gc;
 pub mod id;
 mod isolation;
 mod labels;
+mod limits;
 mod list;
 mod log;
 pub mod model;
@@ -43,6 +44,7 @@ pub mod weakness;
 
 pub use audit::LedgerPart;
 pub use id::JobId;
+pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {
     pub use super::download::{Expected, Piece, Pieces, read as read_download};

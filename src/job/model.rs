@@ -61,6 +61,10 @@ pub struct DelegateRequest {
     pub isolation: Isolation,
     /// Overrides `limits.deadline_seconds`.
     pub deadline_seconds: Option<u64>,
+    /// Overrides `limits.queue_seconds`.
+    pub queue_seconds: Option<u64>,
+    /// Overrides `limits.idle_seconds`; 0: never.
+    pub idle_seconds: Option<u64>,
     /// Overrides `limits.tokens`.
     pub token_budget: Option<u64>,
     /// 1 to 200 characters; the same key with the same arguments gives the same job.

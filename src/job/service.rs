@@ -13,8 +13,8 @@ use super::deliveries::Deliveries;
 use super::gateway::Gateway;
 use super::stats::Stats;
 use super::status::{self, Observed};
-use super::{DelegateRequest, GcReport, JobId, JobResult, JobStatus, LedgerPart, ListFilter, StartedJob};
-use super::{audit, collect, consume, gc, list, log, seal, spec, start, stats, trace, watch};
+use super::{DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartedJob};
+use super::{audit, collect, consume, gc, limits, list, log, seal, spec, start, stats, trace, watch};
 use crate::config::Settings;
 use crate::engine::{ContainerRef, Engine, EngineFacts};
 use crate::error::{Error, Result};
@@ -153,7 +153,7 @@ impl Jobs {
         Self {
             core: Arc::new(Core {
                 settings,
-                gateway: Gateway::default(),
+                gateway: Gateway::new(),
                 deliveries: Deliveries::default(),
                 tasks: TaskTracker::new(),
                 engine: OnceCell::new(),
@@ -188,7 +188,12 @@ impl Jobs {
     /// Where a job stands.
     pub async fn status(&self, id: &JobId) -> Result<JobStatus> {
         match status::observe(&self.core, id).await? {
-            Some(seen) => Ok(self.core.attend(seen).await.status()),
+            Some(seen) => {
+                if seen.derived.state == JobState::Queued {
+                    self.bring_limits().await;
+                }
+                Ok(self.core.attend(seen).await.status())
+            }
             None => Err(self.core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
         }
     }
@@ -223,6 +228,9 @@ impl Jobs {
     /// Jobs of this instance, newest first.
     pub async fn list(&self, filter: &ListFilter) -> Result<Vec<JobStatus>> {
         let jobs = list::list(&self.core, filter).await?;
+        if jobs.iter().any(|job| job.state == JobState::Queued) {
+            self.bring_limits().await;
+        }
         self.core.sweep_soon(Sweep::Now);
         Ok(jobs)
     }
@@ -247,6 +255,33 @@ impl Jobs {
     /// Jobs, slots, requests, tokens and volumes in numbers. Starts nothing.
     pub async fn stats(&self) -> Result<Stats> {
         stats::stats(&self.core).await
+    }
+
+    /// Tells the gateway the limits of these settings, where there is one and this process has not done so; with a raised limit, jobs that wait start.
+    async fn bring_limits(&self) {
+        if let Ok(engine) = self.core.engine().await {
+            self.core.gateway.bring_limits(&engine, &self.core.settings).await;
+        }
+    }
+
+    /// The same in the background, for a server that begins and then waits for its client.
+    pub fn bring_limits_soon(&self) {
+        let jobs = self.clone();
+        self.core.sweeps.spawn(async move {
+            let bring = async {
+                jobs.bring_limits().await;
+                jobs.core.gateway.rest().await;
+            };
+            tokio::select! {
+                () = bring => {}
+                () = jobs.core.closing.cancelled() => {}
+            }
+        });
+    }
+
+    /// What holds for all jobs of the gateway, after a change where one is asked for.
+    pub async fn gateway_limits(&self, change: LimitChange) -> Result<GatewayState> {
+        limits::change(&self.core, change).await
     }
 
     /// Removes what has expired or belongs to nobody.

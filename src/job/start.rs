@@ -23,7 +23,7 @@ use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, En
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
+use crate::protocol::admin::{AdminRequest, Admission, JobBounds, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
@@ -76,6 +76,8 @@ impl Keyed {
             request.reasoning_effort,
             request.isolation.as_str(),
             request.deadline_seconds,
+            request.queue_seconds,
+            request.idle_seconds,
             request.token_budget,
         ]);
         Some(Self { key: sha256_hex(key.to_string().as_bytes()), args: sha256_hex(args.to_string().as_bytes()) })
@@ -233,7 +235,8 @@ impl Draft<'_> {
         let created_ms = now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
-        let queue_seconds = settings.limits.queue_seconds;
+        let queue_seconds = check::queue(&settings.limits, request.queue_seconds)?;
+        let idle_seconds = check::idle(&settings.limits, request.idle_seconds)?;
         let uid = remote.walls.draw_uid();
         let mut labels = JobLabels {
             id: id.clone(),
@@ -275,6 +278,7 @@ impl Draft<'_> {
             agent_uid: uid,
             deadline_seconds,
             queue_seconds,
+            idle_seconds,
             unreachable_seconds: settings.model.unreachable_seconds,
             gateway_seconds: settings.gateway.gone_seconds,
             disk_bytes: settings.limits.disk.0,
@@ -283,6 +287,7 @@ impl Draft<'_> {
             manifest_sha256: String::new(),
             commit_subject: subject(plan.head_subject()),
         };
+        let limits = gateway::limits(settings);
         let admission = Admission {
             job_id: id.to_string(),
             pass_sha256: sha256_hex(pass.as_bytes()),
@@ -291,7 +296,7 @@ impl Draft<'_> {
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
             expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
-            max_running_jobs: settings.engine.max_running_jobs,
+            max_running_jobs: limits.slots,
             instance: settings.engine.instance.clone(),
             bounds: JobBounds {
                 requests: settings.limits.requests,
@@ -300,11 +305,8 @@ impl Draft<'_> {
                 answer_seconds: settings.model.answer_seconds,
                 idle_seconds: settings.model.idle_seconds,
             },
-            ceilings: Ceilings {
-                tokens_per_day: settings.gateway.tokens_per_day,
-                requests: settings.gateway.max_requests,
-                connections: settings.gateway.max_connections,
-            },
+            ceilings: limits.ceilings,
+            settings_read_ms: core.gateway.read_ms,
             telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
@@ -403,6 +405,8 @@ mod tests {
             reasoning_effort: None,
             isolation: Isolation::Inherit,
             deadline_seconds: None,
+            queue_seconds: None,
+            idle_seconds: None,
             token_budget: None,
             idempotency_key: Some("key".into()),
             trace: None,
@@ -425,6 +429,8 @@ mod tests {
             DelegateRequest { reasoning_effort: Some("m".into()), ..request() },
             DelegateRequest { isolation: Isolation::IgnoreRules, ..request() },
             DelegateRequest { deadline_seconds: Some(60), ..request() },
+            DelegateRequest { queue_seconds: Some(60), ..request() },
+            DelegateRequest { idle_seconds: Some(60), ..request() },
             DelegateRequest { token_budget: Some(60), ..request() },
         ];
         let mut seen: Vec<String> = others.iter().map(|other| keyed(other, "/repo").args).collect();

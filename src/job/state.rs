@@ -12,7 +12,8 @@
 //!                       ├── delivery failed or was cancelled: a tombstone (never started) says how ──► failed | cancelled
 //!                       └── the delivering process died: interrupted, at once where that is known, else once `prepare_by` has passed
 //!
-//!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout · interrupted · lost
+//!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout (also: queue timeout, idle) ·
+//!        interrupted · lost
 //! ```
 //! Only these move a job: `start` and the delivery (create, start), `init` (everything inside, by its exit code), `cancel`
 //! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue), and
@@ -67,7 +68,7 @@ pub(super) fn state_of(reason: Reason) -> JobState {
         Reason::Completed => JobState::Completed,
         Reason::Failed | Reason::TokenBudget | Reason::Memory | Reason::Disk | Reason::ProviderUnreachable => JobState::Failed,
         Reason::Cancelled => JobState::Cancelled,
-        Reason::Deadline => JobState::Timeout,
+        Reason::Deadline | Reason::QueueTimeout | Reason::Idle => JobState::Timeout,
         Reason::Interrupted => JobState::Interrupted,
         Reason::Lost => JobState::Lost,
     }
@@ -79,6 +80,8 @@ fn sentence(reason: Reason) -> &'static str {
         Reason::Failed => "Codex or the job around it failed; the result says how.",
         Reason::Cancelled => "It was cancelled; what was done until then is in the result.",
         Reason::Deadline => "It met its deadline; what was done until then is in the result.",
+        Reason::QueueTimeout => "It got no slot in the time that it may wait; Codex never ran.",
+        Reason::Idle => "Nothing happened in it for as long as it may be idle; what was done until then is in the result.",
         Reason::TokenBudget => "It used up its token budget; what was done until then is in the result.",
         Reason::Memory => "It used up its memory; what was done until then is in the result.",
         Reason::Disk => "It used up its disk; what was done until then is in the result.",

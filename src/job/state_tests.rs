@@ -95,6 +95,8 @@ fn each_reason_code_is_its_end() {
         (Reason::Failed, JobState::Failed, "failed"),
         (Reason::Cancelled, JobState::Cancelled, "cancelled"),
         (Reason::Deadline, JobState::Timeout, "timeout"),
+        (Reason::QueueTimeout, JobState::Timeout, "timeout"),
+        (Reason::Idle, JobState::Timeout, "timeout"),
         (Reason::TokenBudget, JobState::Failed, "failed"),
         (Reason::Memory, JobState::Failed, "failed"),
         (Reason::Disk, JobState::Failed, "failed"),

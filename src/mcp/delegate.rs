@@ -69,6 +69,8 @@ async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::R
         reasoning_effort: owned("reasoning_effort"),
         isolation,
         deadline_seconds,
+        queue_seconds: None,
+        idle_seconds: None,
         token_budget: None,
         idempotency_key: owned("idempotency_key"),
         trace: call.trace(),

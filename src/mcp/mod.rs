@@ -42,6 +42,7 @@ const WIND_UP: Duration = Duration::from_secs(30);
 ///
 /// [`crate::error::Code::Internal`] when the transport breaks in another way than by closing.
 pub async fn serve_stdio(jobs: Jobs) -> Result<()> {
+    jobs.bring_limits_soon();
     let (input, output) = rmcp::transport::io::stdio_pipes();
     let stop = CancellationToken::new();
     let serving = serve(jobs, input, output, stop.clone());

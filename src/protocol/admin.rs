@@ -42,16 +42,19 @@ pub struct Admission {
     pub token_budget: u64,
     /// Unix seconds after which the pass is dead whatever happens.
     pub expires_unix: u64,
-    /// The engine-wide number of slots from now on.
+    /// The engine-wide number of slots, as [`GatewayLimits::slots`].
     pub max_running_jobs: u32,
     /// Whose it is: `[engine] instance`.
     pub instance: String,
     /// Further ceilings of this job.
     #[serde(default)]
     pub bounds: JobBounds,
-    /// What holds for all jobs together from now on.
+    /// What holds for all jobs together, as [`GatewayLimits::ceilings`].
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// Unix milliseconds at which the settings behind both were read; see [`Bringer::read_ms`].
+    #[serde(default)]
+    pub settings_read_ms: u64,
     /// Where to tell of its requests, and as part of which trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<JobTelemetry>,
@@ -67,6 +70,26 @@ pub struct JobTelemetry {
     pub traceparent: String,
     /// The caller's; empty: none.
     pub tracestate: String,
+}
+
+/// What holds for all jobs of a gateway together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayLimits {
+    /// Jobs that may run at once; at least 1.
+    pub slots: u32,
+    /// Ceilings over all jobs.
+    pub ceilings: Ceilings,
+}
+
+/// Whose settings limits come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bringer {
+    /// `[engine] instance`.
+    pub instance: String,
+    /// Unix milliseconds at which the process read its settings: older ones of the same instance change nothing back.
+    pub read_ms: u64,
 }
 
 /// Ceilings of one job; 0: none.
@@ -91,7 +114,7 @@ impl Default for JobBounds {
     }
 }
 
-/// Ceilings over all jobs; the last admission's count.
+/// Ceilings over all jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ceilings {
@@ -118,6 +141,13 @@ pub enum AdminRequest {
     Status,
     /// Admits a job.
     Admit(Admission),
+    /// Brings what holds for all jobs together; answered with [`AdminResponse::Status`].
+    Limits {
+        /// The limits.
+        limits: GatewayLimits,
+        /// Whose settings they are: in force only where they are new. `None`: somebody asked for just this.
+        by: Option<Bringer>,
+    },
     /// Records the digest of what was delivered; once recorded it cannot be changed.
     RecordManifest {
         /// 32 hex digits.

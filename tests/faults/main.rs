@@ -27,6 +27,8 @@ mod mcp;
 mod processes;
 mod report;
 mod upstream;
+mod queue;
+mod stuck;
 mod world;
 
 use std::collections::BTreeMap;
@@ -37,7 +39,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice(), upstream::CASES, gateway_points::CASES, gateway::CASES].concat()
+    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice(), upstream::CASES, gateway_points::CASES, gateway::CASES, queue::CASES, stuck::CASES].concat()
 }
 
 /// Writes `docs/FAULTS.md`; what was not run stays as it was.

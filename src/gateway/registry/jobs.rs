@@ -7,11 +7,11 @@ use serde_json::Map;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Job, JobSession, Registry, Slot, SlotSession, lock};
+use super::{Job, JobSession, Registry, Slot, SlotSession, State, lock, unix_now};
 use crate::error::Result;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
-use crate::protocol::admin::{Ceilings, JobAccount, JobTelemetry};
+use crate::protocol::admin::{Bringer, GatewayLimits, JobAccount, JobTelemetry};
 use crate::protocol::connection::{Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::weaken;
@@ -94,8 +94,35 @@ impl Registry {
         self.persist_all(&touched);
     }
 
+    /// Puts limits in force for all jobs: those of somebody's settings where they are new, and always those that were asked for.
+    pub fn bring_limits(&self, limits: GatewayLimits, by: Option<&Bringer>) -> Result<()> {
+        let Some(touched) = lock(&self.state).bring(limits, by) else { return Ok(()) };
+        self.persist_all(&touched);
+        self.keep_limits()?;
+        let mut line = Map::new();
+        line.insert("slots".to_owned(), limits.slots.into());
+        line.insert("instance".to_owned(), by.map_or_else(String::new, |by| by.instance.clone()).into());
+        self.note_durably("limits", line)
+    }
+
+    /// They outlive a restart.
+    fn keep_limits(&self) -> Result<()> {
+        {
+            let _order = lock(&self.writing);
+            let (slots, ceilings, instances) = {
+                let state = lock(&self.state);
+                (state.slots.counts().2, state.ceilings, state.instances.clone())
+            };
+            self.store.put_slots(slots)?;
+            self.store.put_ceilings(&ceilings)?;
+            self.store.put_instances(&instances)?;
+        }
+        self.settled.notify_waiters();
+        Ok(())
+    }
+
     /// Admits a job, or replaces its limits.
-    pub fn admit(&self, record: JobRecord, credential: Option<Secret>, slots: usize, ceilings: Ceilings) -> Result<()> {
+    pub fn admit(&self, record: JobRecord, credential: Option<Secret>, limits: GatewayLimits, by: &Bringer) -> Result<()> {
         crate::fault::point("gateway.admit");
         let job_id = record.job_id.clone();
         let upstream = upstream_name(&record.upstream);
@@ -114,14 +141,12 @@ impl Registry {
         line.insert("upstream".to_owned(), upstream.clone().unwrap_or_else(|| "rehearsal".to_owned()).into());
         line.insert("token_budget".to_owned(), record.token_budget.into());
         line.insert("expires_unix".to_owned(), record.expires_unix.into());
-        line.insert("slots".to_owned(), slots.into());
-        let touched = {
+        let (touched, new, slots) = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             if let (Some(secret), Some(name)) = (secret, upstream) {
                 state.credentials.insert(name, Arc::new(secret));
             }
-            state.ceilings = ceilings;
             match state.jobs.get_mut(&job_id) {
                 Some(job) => {
                     let old = &mut job.record;
@@ -140,15 +165,18 @@ impl Registry {
                     state.jobs.insert(job_id.clone(), Job::new(record));
                 }
             }
-            let changes = state.slots.set_capacity(slots);
-            state.tell(changes)
+            let brought = state.bring(limits, Some(by));
+            (brought.clone().unwrap_or_default(), brought.is_some(), state.slots.counts().2)
         };
         self.persist_all(&touched);
         self.persist(&job_id, true)?;
-        self.store.put_slots(slots)?;
-        self.store.put_ceilings(&ceilings)?;
+        if new {
+            self.keep_limits()?;
+        }
+        // Under other limits of its own a job that waited may go on.
         self.settled.notify_waiters();
         crate::fault::point("gateway.admitted");
+        line.insert("slots".to_owned(), slots.into());
         self.note_durably("admit", line)
     }
 
@@ -273,5 +301,21 @@ impl Registry {
     /// Slots in use, jobs that wait, slots there are.
     pub fn slot_counts(&self) -> (usize, usize, usize) {
         lock(&self.state).slots.counts()
+    }
+}
+
+impl State {
+    /// Puts limits in force, and gives the jobs whose records changed; `None`: what is in force stays.
+    fn bring(&mut self, limits: GatewayLimits, by: Option<&Bringer>) -> Option<Vec<String>> {
+        if let Some(by) = by {
+            // A clock that is ahead must not keep later settings out.
+            let read_ms = by.read_ms.min(unix_now().saturating_mul(1000).saturating_add(1000));
+            if !self.instances.bring(&by.instance, limits, read_ms) {
+                return None;
+            }
+        }
+        self.ceilings = limits.ceilings;
+        let changes = self.slots.set_capacity(limits.slots as usize);
+        Some(self.tell(changes))
     }
 }

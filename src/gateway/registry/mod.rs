@@ -22,6 +22,7 @@ use super::budget::Known;
 use super::failure::now_unix;
 use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
+use super::limits::Instances;
 use super::rehearsal::Rehearsal;
 use super::secret::Secret;
 use super::slots::{Change, SlotQueue};
@@ -83,6 +84,7 @@ struct State {
     slots: SlotQueue,
     credentials: HashMap<String, Arc<Secret>>,
     ceilings: Ceilings,
+    instances: Instances,
     day: Day,
     /// Tokens of the day that are set aside for requests which are not being sent yet.
     day_set_aside: u64,
@@ -212,9 +214,9 @@ impl Registry {
         }
         let mut day = store.day();
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
-        let ceilings = store.ceilings();
+        let (ceilings, instances) = (store.ceilings(), store.instances());
         Ok(Self {
-            state: Mutex::new(State { jobs, slots, credentials, ceilings, day, day_set_aside: 0 }),
+            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, day, day_set_aside: 0 }),
             store,
             writing: Mutex::new(()),
             ledger: Mutex::new(ledger),

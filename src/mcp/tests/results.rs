@@ -49,7 +49,7 @@ fn status(state: JobState, reason: Option<Reason>) -> JobStatus {
 fn result(reason: Reason, patch: Option<Vec<u8>>) -> JobResult {
     let state = match reason {
         Reason::Completed => JobState::Completed,
-        Reason::Deadline => JobState::Timeout,
+        Reason::Deadline | Reason::QueueTimeout | Reason::Idle => JobState::Timeout,
         Reason::Lost => JobState::Lost,
         _ => JobState::Failed,
     };
