@@ -71,7 +71,14 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     if never_ran || seen.derived.state == JobState::Lost {
         return Ok(Harvest { result: empty(&seen), seen });
     }
-    download_all(core, seen).await
+    match download_all(core, seen).await {
+        Ok(harvest) if harvest.seen.derived.state != JobState::Lost => Ok(harvest),
+        // Somebody may have consumed it in the middle of that: then there is no such job, and what broke off says nothing.
+        other => match status::observe(core, id).await? {
+            Some(_) => other,
+            None => Err(super::id::not_found()),
+        },
+    }
 }
 
 async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {

@@ -13,6 +13,7 @@ mod support;
 mod case;
 mod coverage;
 mod host;
+mod races;
 mod report;
 mod world;
 
@@ -23,7 +24,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES].concat()
+    [host::CASES, races::CASES].concat()
 }
 
 fn main() -> ExitCode {
