@@ -34,7 +34,7 @@ use crate::protocol::paths;
 use crate::protocol::progress::Phase;
 use crate::protocol::request::JobRequest;
 use crate::protocol::result::{ProviderError, Reason};
-use crate::weaken;
+use crate::{fault, weaken};
 
 /// Longest request document.
 const MAX_REQUEST: u64 = 8 << 20;
@@ -163,6 +163,7 @@ async fn job() -> u8 {
         kills_before: watch::out_of_memory_kills(),
         dropped_events: AtomicU64::new(0),
     });
+    fault::point("init.started");
     let mut tasks = JoinSet::new();
     if let Err(e) = cell.listen_to_signals(&mut tasks) {
         complain(&format!("listen to signals: {e}"));
@@ -170,6 +171,7 @@ async fn job() -> u8 {
     }
     let ending = if resealed {
         cell.phase(Phase::Sealing, None);
+        fault::point("init.resealing");
         cell.replay_events();
         if cell.facts().out_of_memory || Path::new(paths::JOB_STATE).join(paths::KILLED_FOR_MEMORY).exists() {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
@@ -178,6 +180,7 @@ async fn job() -> u8 {
         }
     } else {
         cell.save();
+        fault::point("init.saved");
         let mut running = Running::default();
         let work = cell.work(&mut running);
         let ending = tokio::select! {
@@ -185,13 +188,16 @@ async fn job() -> u8 {
             ending = cell.stop.requested() => ending,
             ending = work => ending,
         };
+        fault::point("init.ending");
         cell.end(&mut running).await;
+        fault::point("init.ended");
         ending
     };
     let finished = finish::finish(&cell, &ending, resealed).await;
     tasks.abort_all();
     match finished {
         Ok(()) => {
+            fault::point("init.sealed");
             lock(&cell.reporter).phase(Phase::Sealed, None, Some(ending.reason));
             ending.reason.exit_code()
         }
@@ -311,6 +317,7 @@ impl Cell {
             facts.unpacked = true;
             facts.timings.unpack_ms = millis(begun.elapsed());
         });
+        fault::point("init.unpacked");
         let preamble = Preamble {
             version: PROTOCOL_VERSION,
             job_id: self.request.job_id.clone(),
@@ -335,6 +342,7 @@ impl Cell {
             Ok(Err(ending)) => return ending,
             Err(_) => return Ending::new(Reason::Deadline, "The job got no slot in the time that it may wait."),
         }
+        fault::point("init.slot");
         let deadline = Instant::now() + Duration::from_secs(self.request.deadline_seconds);
         let pid = match self.start_codex(running) {
             Ok(pid) => pid,
@@ -348,6 +356,7 @@ impl Cell {
             facts.timings.codex_started_unix_ms = now_unix_ms();
         });
         self.phase(Phase::Running, None);
+        fault::point("init.codex_started");
         let cell = Arc::clone(self);
         running.helpers.spawn(async move { watch::watch(&cell).await });
         self.watch_codex(pid, deadline, &mut slot).await
@@ -459,6 +468,7 @@ impl Cell {
                 workers,
             },
         };
+        fault::point("init.unpacking");
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;
         self.delivered_bytes.store(answer.disk_bytes, Ordering::Relaxed);
         self.delivered_entries.store(answer.entries, Ordering::Relaxed);

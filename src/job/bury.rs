@@ -2,16 +2,21 @@
 //!
 //! A container's labels cannot be changed, so how a job ended that never started is said by another container: made under the
 //! job's name from the same image, with no volumes, never started, its labels those of the job and the end. Any process reads it
-//! like every other job, and retention removes it. It costs one empty container.
+//! like every other job, and retention removes it. It costs one empty container. It is made under a name of its own before the job's container is
+//! taken away, and gets the job's name afterwards: a process may die at any instant of that, and whoever comes by finds the job or puts its tombstone up.
 
 use super::JobId;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
 use super::time::now_ms;
-use crate::engine::{ContainerRef, ObjectName};
+use crate::engine::{ContainerFacts, ContainerRef, ObjectName};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
+use crate::{fault, weaken};
+
+/// Milliseconds after which nobody is about to put up a tombstone any more.
+const LYING_MS: u64 = 30_000;
 
 /// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
@@ -30,8 +35,15 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
         if let Err(e) = engine.remove_container(container).await {
             problems.push(e.chain());
         }
-        if let Ok(names) = spec::volume_names(id) {
-            for outcome in futures_util::future::join_all(names.iter().map(|name| engine.remove_volume(name))).await {
+        fault::point("remove.container");
+        if let Ok(names) = spec::volume_names(id)
+            && !weaken::off("fault.remove_volumes")
+        {
+            for outcome in futures_util::future::join_all(names.iter().map(async |name| {
+                engine.remove_volume(name).await.inspect(|_| fault::point("remove.volume"))
+            }))
+            .await
+            {
                 if let Err(e) = outcome {
                     problems.push(e.chain());
                 }
@@ -39,7 +51,11 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
         }
         problems
     };
-    let ((), removed) = tokio::join!(core.gateway.revoke(&engine, &core.settings, id.as_str()), removing);
+    let revoking = async {
+        core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
+        fault::point("remove.pass");
+    };
+    let ((), removed) = tokio::join!(revoking, removing);
     problems.extend(removed);
     for problem in &problems {
         tracing::warn!(job = %id, problem, "left for the sweep");
@@ -49,13 +65,62 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
 
 /// Replaces a container that never started by a tombstone; `false`: somebody else took the job away first.
 pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, ended: Ended) -> Result<bool> {
-    if !claim(core, &labels.id, container).await? {
-        return Ok(false);
-    }
+    let id = &labels.id;
     let labels = JobLabels { ended: Some(ended), ..labels.clone() };
-    let made = core.engine().await?.create_container(&spec::tombstone(image_id, &labels)?).await;
-    remove(core, &labels.id, container).await;
-    made.map(|_| true)
+    let engine = core.engine().await?;
+    match engine.create_container(&spec::tombstone(image_id, &labels)?).await {
+        Ok(_) => {}
+        // Another process buries it too, or died over that. What it had to say is as true.
+        Err(e) if e.details.get("conflict") == Some(&true.into()) => {}
+        Err(e) => return Err(e),
+    }
+    fault::point("bury.made");
+    let claimed = claim(core, id, container).await?;
+    fault::point("bury.claimed");
+    // Of several each does this, because the one that took the job away may die here.
+    engine.rename_container(&ContainerRef::Name(spec::tombstone_name(id)?), &spec::job_name(id)?).await?;
+    fault::point("bury.named");
+    if claimed {
+        remove(core, id, container).await;
+    }
+    Ok(claimed)
+}
+
+/// For a job that is not found: puts up the tombstone that another process left lying. Its facts, if there is one.
+pub(super) async fn finish(core: &Core, id: &JobId) -> Result<Option<ContainerFacts>> {
+    let engine = core.engine().await?;
+    let (lying, own) = (spec::tombstone_name(id)?, spec::job_name(id)?);
+    let Some(facts) = engine.inspect_container(&ContainerRef::Name(lying)).await? else { return Ok(None) };
+    engine.rename_container(&ContainerRef::Id(facts.id), &own).await?;
+    engine.inspect_container(&ContainerRef::Name(own)).await
+}
+
+/// The same for all of a list: puts up those whose jobs are gone, and removes old ones beside a job that lives.
+pub(super) async fn finish_all(core: &Core, rows: &mut Vec<ContainerFacts>) -> Result<()> {
+    let lying = |row: &ContainerFacts| JobLabels::parse(&row.labels).filter(|labels| row.name == format!("anchorhold-{}-tombstone", labels.id));
+    if !rows.iter().any(|row| row.name.ends_with("-tombstone")) {
+        return Ok(());
+    }
+    let names: std::collections::HashSet<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let engine = core.engine().await?;
+    for row in rows.iter_mut() {
+        let Some(labels) = lying(row) else { continue };
+        let own = spec::job_name(&labels.id)?;
+        let container = ContainerRef::Id(row.id.clone());
+        if !names.contains(own.as_str()) {
+            if engine.rename_container(&container, &own).await? {
+                own.as_str().clone_into(&mut row.name);
+            }
+        } else if labels.ended.is_some_and(|ended| now_ms() > ended.at_ms.saturating_add(LYING_MS)) {
+            engine.remove_container(&container).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Before a job is taken away for good: no tombstone may be left that would speak of it again.
+pub(super) async fn forget_tombstone(core: &Core, id: &JobId) -> Result<()> {
+    core.engine().await?.remove_container(&ContainerRef::Name(spec::tombstone_name(id)?)).await.map(|_| ())
 }
 
 /// A delivery failed: says so, and leaves nothing of it behind.

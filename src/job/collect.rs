@@ -18,7 +18,7 @@ use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
-use crate::weaken;
+use crate::{fault, weaken};
 use crate::workspace::{Applies, Collected, Risk, ShownPath, SnapshotSummary};
 
 const MANIFEST: &str = "manifest";
@@ -86,12 +86,14 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let labels = &seen.found.labels;
     let container = seen.found.container();
     let engine = core.engine().await?;
+    fault::point("collect.downloading");
     let (out, facts, account) = tokio::join!(
         download::directory(core, &container, paths::JOB_OUT, OUT),
         find_facts(core, &labels.id, &container),
         core.gateway.account(&engine, &core.settings, labels.id.as_str()),
     );
     tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
+    fault::point("collect.downloaded");
     let (Some(out), Some(facts)) = (out?, facts?) else { return Ok(lost(seen)) };
     if !out.contains_key(out::RESULT) {
         return Ok(lost(seen));
@@ -101,6 +103,7 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
     tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
+    fault::point("collect.opened");
     Ok(Harvest { result: assemble(&seen, opened, account), seen })
 }
 

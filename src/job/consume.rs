@@ -7,6 +7,7 @@ use super::status::{self, Observed};
 use super::{JobId, JobResult, JobStatus, bury, collect, seal};
 use crate::engine::ContainerState;
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// How long a cancel waits for the seal before it returns what is true then.
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
@@ -25,9 +26,12 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
         },
     };
     let container = seen.found.container();
+    fault::point("consume.collected");
+    bury::forget_tombstone(core, id).await?;
     if !bury::claim(core, id, &container).await? {
         return Err(super::id::not_found());
     }
+    fault::point("consume.claimed");
     bury::remove(core, id, &container).await;
     core.deliveries.forget_sent(id);
     outcome
@@ -55,6 +59,7 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
     }
     let engine = core.engine().await?;
     let container = seen.found.container();
+    fault::point("cancel.seen");
     match seen.found.facts.state {
         ContainerState::Created => {
             // The delivery, here or elsewhere, finds its container gone and stops.
@@ -72,6 +77,7 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
             } else {
                 signalled?;
             }
+            fault::point("cancel.signalled");
             if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, engine.wait_container(&container)).await {
                 ended?;
             }

@@ -18,6 +18,7 @@ use super::time::now_ms;
 use super::{bury, gateway};
 use crate::engine::{ContainerRef, ContainerSpec, Tolerance, UploadStream};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::protocol::admin::{AdminRequest, Admission};
 use crate::protocol::paths;
 use crate::protocol::request::JobRequest;
@@ -63,7 +64,10 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
     };
     // Not part of the race: once the start was asked for, the job may run, and a cancel is a signal to it.
     let outcome = match prepared {
-        Ok(()) => start(core, &container).await,
+        Ok(()) => {
+            fault::point("deliver.prepared");
+            start(core, &container).await.inspect(|()| fault::point("deliver.started"))
+        }
         Err(e) => Err(e),
     };
     tracing::debug!(job = %labels.id, "delivered");
@@ -93,12 +97,15 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
     let uploading = async {
         let uploaded = engine.upload(container, paths::JOB, body).await;
         tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "uploaded");
+        fault::point("deliver.uploaded");
         uploaded
     };
     let admitting = async {
+        fault::point("deliver.admitting");
         let admit = AdminRequest::Admit(admission);
         core.gateway.request(&engine, &core.settings, &admit, gateway::START_WITHIN).await?;
         tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "admitted");
+        fault::point("deliver.admitted");
         // Without a digest the packing failed, and says so itself.
         let Ok(manifest_sha256) = digest_known.await else { return Ok(()) };
         core.deliveries.set_manifest(&labels.id, &manifest_sha256);
@@ -118,7 +125,9 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
 
 /// Whether the container is what was asked for; before anything runs in it.
 async fn verify(core: &Core, container: &ContainerRef, asked: &Asked) -> Result<()> {
-    core.engine().await?.verify_container(container, &asked.spec, &asked.warnings, asked.tolerance).await
+    let verified = core.engine().await?.verify_container(container, &asked.spec, &asked.warnings, asked.tolerance).await;
+    fault::point("deliver.verified");
+    verified
 }
 
 async fn start(core: &Core, container: &ContainerRef) -> Result<()> {
@@ -142,6 +151,7 @@ fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<By
         }
         let mut cut = false;
         let packed = crate::workspace::pack(plan, &mut |index, frame| {
+            fault::point("deliver.uploading");
             tar.file(&format!("in/frames/{index:05}.zst"), frame.into()).inspect_err(|_| cut = true)
         });
         let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::deliverer::{Deliverer, Life};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{Found, Observed};
@@ -14,6 +15,7 @@ use super::time::now_ms;
 use super::{GcReport, JobId, bury, list, seal};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
+use crate::fault;
 use crate::protocol::admin::{AdminRequest, AdminResponse};
 
 /// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
@@ -34,7 +36,9 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
         _ => Vec::new(),
     };
     let volumes = engine.list_volumes(&[(labels::INSTANCE, instance)]).await?;
-    let rows = list::rows(core).await?;
+    let mut rows = list::rows(core).await?;
+    bury::finish_all(core, &mut rows).await?;
+    fault::point("gc.listed");
     let alive: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
 
     let mut report = GcReport::default();
@@ -53,6 +57,7 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Step::Problem(problem) => report.problems.push(problem),
         }
     }
+    fault::point("gc.removed");
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
         let young = labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).is_some_and(|ms| now_ms() < ms.saturating_add(YOUNG_MS));
@@ -65,6 +70,7 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Err(e) => report.problems.push(e.chain()),
         }
     }
+    fault::point("gc.swept");
     for job_id in passes.into_iter().filter(|job_id| !alive.contains(job_id)) {
         core.gateway.revoke(&engine, &core.settings, &job_id).await;
         report.passes += 1;
@@ -91,8 +97,11 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Finished(labels.id, problems);
     }
     if row.name.starts_with("anchorhold-key-") {
-        if now_ms() < labels.created_ms.saturating_add(YOUNG_MS) {
-            return Step::Kept;
+        let young = now_ms() < labels.created_ms.saturating_add(YOUNG_MS);
+        match labels.deliverer.as_ref().map_or(Life::Unknown, Deliverer::life) {
+            Life::Alive => return Step::Kept,
+            Life::Unknown if young => return Step::Kept,
+            Life::Gone | Life::Unknown => {}
         }
         let problems = bury::remove(core, &labels.id, &container).await;
         return Step::Finished(labels.id, problems);
@@ -107,6 +116,9 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
     }
     if !is_expired(&seen, now_ms()) {
         return Step::Kept;
+    }
+    if let Err(e) = bury::forget_tombstone(core, &labels.id).await {
+        return Step::Problem(e.chain());
     }
     match bury::claim(core, &labels.id, &container).await {
         Ok(true) => Step::Expired(labels.id.clone(), bury::remove(core, &labels.id, &container).await),
@@ -143,7 +155,7 @@ mod tests {
             started_unix_ms: exit_code.map(|_| 1_100_000),
             ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
         };
-        let derived = derive(&facts, &sample(), None, now, 0);
+        let derived = derive(&facts, &sample(), None, now, 0, Life::Unknown);
         Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 
 use super::JobId;
+use super::deliverer::Deliverer;
 use crate::error::Code;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::Reason;
@@ -36,6 +37,7 @@ const VERSION: &str = "anchorhold.version";
 const PREPARE_BY: &str = "anchorhold.prepare_by";
 const IDEMPOTENCY_ARGS: &str = "anchorhold.idempotency_args";
 const ISOLATION: &str = "anchorhold.isolation";
+const DELIVERER: &str = "anchorhold.deliverer";
 const ENDED: &str = "anchorhold.ended";
 const ENDED_CODE: &str = "anchorhold.ended_code";
 const ENDED_DETAIL: &str = "anchorhold.ended_detail";
@@ -98,6 +100,8 @@ pub struct JobLabels {
     pub idempotency_args: Option<String>,
     /// What the engine enforces, and what it cannot.
     pub isolation: serde_json::Value,
+    /// The process that delivers it, where it could be told.
+    pub deliverer: Option<Deliverer>,
     /// It ended before it started.
     pub ended: Option<Ended>,
 }
@@ -124,6 +128,9 @@ impl JobLabels {
             if let Some(value) = value {
                 put(key, value.clone());
             }
+        }
+        if let Some(deliverer) = &self.deliverer {
+            put(DELIVERER, deliverer.write());
         }
         if let Some(ended) = &self.ended {
             put(ENDED, ended.reason.as_str().to_owned());
@@ -179,6 +186,7 @@ impl JobLabels {
             idempotency: owned(IDEMPOTENCY),
             idempotency_args: owned(IDEMPOTENCY_ARGS),
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
+            deliverer: text(DELIVERER).and_then(Deliverer::parse),
             ended,
         })
     }
@@ -224,6 +232,7 @@ pub(super) mod tests {
             idempotency: Some("k".repeat(64)),
             idempotency_args: Some("a".repeat(64)),
             isolation: serde_json::json!({"network": "none"}),
+            deliverer: Deliverer::this(),
             ended: None,
         }
     }
@@ -233,7 +242,7 @@ pub(super) mod tests {
         use std::os::unix::ffi::OsStringExt as _;
         let full = sample();
         assert_eq!(JobLabels::parse(&full.write()), Some(full.clone()));
-        let bare = JobLabels { head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
+        let bare = JobLabels { deliverer: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use super::labels;
 use super::service::Core;
 use super::status::{self, Found, Observed};
-use super::{JobStatus, ListFilter, log};
+use super::{JobStatus, ListFilter, bury, log};
 use crate::engine::{ContainerFacts, ContainerState};
 use crate::error::Result;
 
@@ -25,7 +25,9 @@ pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
 pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
     let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let instance = core.settings.engine.instance.as_str();
-    let mut found: Vec<Found> = rows(core).await?.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
+    let mut rows = rows(core).await?;
+    bury::finish_all(core, &mut rows).await?;
+    let mut found: Vec<Found> = rows.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
     found.retain(|job| workspace.as_deref().is_none_or(|wanted| is_of(job, wanted)));
     let mut jobs: Vec<JobStatus> = futures_util::stream::iter(found)
         .map(|job| look(core, job))
@@ -53,7 +55,7 @@ pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
             let facts = core.engine().await.ok()?.inspect_container(&job.container()).await.ok()??;
             status::judged(core, facts, None)
         }
-        ContainerState::Created | ContainerState::Removing => status::judged(core, job.facts, None),
+        ContainerState::Created | ContainerState::Removing => status::judged_now(core, job.facts, None).await.ok()?,
     }
 }
 

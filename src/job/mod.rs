@@ -1,7 +1,7 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
-//! [`start`] and [`deliver`] make a job, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
 mod admin;
@@ -13,6 +13,7 @@ mod check;
 mod collect;
 mod consume;
 mod deliver;
+mod deliverer;
 mod deliveries;
 mod download;
 mod failure;

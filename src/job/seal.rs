@@ -5,6 +5,7 @@ use super::service::Core;
 use super::status::{self, Observed};
 use crate::engine::UploadStream;
 use crate::error::{Error, Result};
+use crate::{fault, weaken};
 use crate::protocol::paths;
 
 /// How long a second start may take to seal: it walks the whole workspace.
@@ -15,7 +16,7 @@ const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);
 /// How often that was tried is not written down anywhere: each process tries [`MAX_SEAL_ATTEMPTS`](super::state::MAX_SEAL_ATTEMPTS) times
 /// before it calls the job lost, so they all come to the same answer.
 pub(super) async fn seal_again(core: &Core, mut seen: Observed) -> Result<Observed> {
-    while seen.derived.needs_seal {
+    while seen.derived.needs_seal && !weaken::off("fault.second_start") {
         seen = seal_once(core, &seen.found.labels.id).await?;
     }
     Ok(seen)
@@ -38,7 +39,9 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
             tracing::warn!(job = %id, error = e.chain(), "could not leave word of the kill");
         }
     }
+    fault::point("seal.before_start");
     engine.start_container(&container).await?;
+    fault::point("seal.started");
     let ended = tokio::time::timeout(SEAL_WITHIN, engine.wait_container(&container)).await;
     match ended {
         Ok(code) => tracing::debug!(job = %id, code = code?, "started again"),

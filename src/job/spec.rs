@@ -53,6 +53,11 @@ pub(super) fn consumed_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}-consumed"))
 }
 
+/// The name of a tombstone until it takes the job's own.
+pub(super) fn tombstone_name(id: &JobId) -> Result<ObjectName> {
+    ObjectName::parse(&format!("anchorhold-{id}-tombstone"))
+}
+
 /// The names of a job's volumes.
 pub(super) fn volume_names(id: &JobId) -> Result<[ObjectName; 2]> {
     Ok([ObjectName::parse(&format!("anchorhold-{id}-workspace"))?, ObjectName::parse(&format!("anchorhold-{id}-job"))?])
@@ -129,7 +134,7 @@ fn job_ulimits(room: u64) -> Vec<(String, i64)> {
 /// A container that is never started and only says, by its labels, how a job ended that never ran.
 pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec> {
     Ok(ContainerSpec {
-        name: job_name(&labels.id)?,
+        name: tombstone_name(&labels.id)?,
         image: image.to_owned(),
         entrypoint: vec![paths::BINARY.to_owned(), "--version".to_owned()],
         env: Vec::new(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
+use super::deliverer::{Deliverer, Life};
 use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
@@ -18,6 +19,7 @@ use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
@@ -30,7 +32,7 @@ const PASS_SLACK_SECONDS: u64 = 300;
 /// How long a start with an idempotency key waits for another one that is under way.
 const KEY_WITHIN: Duration = Duration::from_secs(5);
 const KEY_RETRY: Duration = Duration::from_millis(50);
-/// Milliseconds after which a container under a key's name belongs to nobody.
+/// Milliseconds after which a container under a key's name belongs to nobody, where it is not known whether its maker lives.
 const KEY_STALE_MS: u64 = 60_000;
 /// Longest subject line for the synthetic commit, in characters.
 const MAX_SUBJECT: usize = 200;
@@ -96,6 +98,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     };
     let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
+    fault::point("start.checked");
     if let Some(replay) = replay? {
         return Ok(replay);
     }
@@ -104,6 +107,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     let draft = Draft { core: &core, request, local, plan, remote, model, keyed };
     let (parcel, facts, replay) = draft.create().await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
+    fault::point("start.created");
     let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
 
     let seen = status::judged(&core, facts, None).ok_or_else(|| Error::internal("start the job: its own labels are unreadable"))?;
@@ -226,6 +230,7 @@ impl Draft<'_> {
             idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
+            deliverer: Deliverer::this(),
             ended: None,
         };
         let pass = new_pass();
@@ -309,6 +314,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
     loop {
         match engine.create_container(&spec).await {
             Ok((container, warnings)) => {
+                fault::point("start.key_held");
                 let holder = ContainerRef::Id(container.clone());
                 let other = list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, instance));
                 if let Some(other) = other {
@@ -316,6 +322,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
                     return Ok(Err(other));
                 }
                 if engine.rename_container(&holder, &own_name).await? {
+                    fault::point("start.key_renamed");
                     return Ok(Ok((container, warnings)));
                 }
                 bury::remove(core, id, &holder).await;
@@ -342,7 +349,8 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
 /// A container that a dead process left under a key's name.
 fn is_stale(row: &ContainerFacts, key_name: &ObjectName) -> bool {
     let created = row.labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(row.created_unix_ms);
-    row.name == key_name.as_str() && now_ms() > created.saturating_add(KEY_STALE_MS)
+    let life = JobLabels::parse(&row.labels).and_then(|labels| labels.deliverer).map_or(Life::Unknown, |deliverer| deliverer.life());
+    row.name == key_name.as_str() && (life == Life::Gone || now_ms() > created.saturating_add(KEY_STALE_MS))
 }
 
 fn subject(head: Option<&str>) -> String {

@@ -10,17 +10,18 @@
 //!                       │                                  ▼                              ▼
 //!                       │                      sealing (needs a second start) ─────────► lost
 //!                       ├── delivery failed or was cancelled: a tombstone (never started) says how ──► failed | cancelled
-//!                       └── the delivering process died: interrupted, once `prepare_by` has passed
+//!                       └── the delivering process died: interrupted, at once where that is known, else once `prepare_by` has passed
 //!
 //!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout · interrupted · lost
 //! ```
 //! Only these move a job: `start` and the delivery (create, start), `init` (everything inside, by its exit code), `cancel`
 //! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue), and
-//! `consume` and the sweep (removal). Time alone moves `preparing` to `interrupted`.
+//! `consume` and the sweep (removal). Only the death of the process that delivers, or time alone, moves `preparing` to `interrupted`.
 
 use std::borrow::Cow;
 
 use super::JobState;
+use super::deliverer::Life;
 use super::labels::JobLabels;
 use crate::engine::{ContainerFacts, ContainerState};
 use crate::protocol::progress::{Phase, Progress};
@@ -88,16 +89,29 @@ fn sentence(reason: Reason) -> &'static str {
 }
 
 /// Derives where a job stands. `last` is the last progress record of its log, `seal_attempts` the second starts that
-/// this process has seen fail.
-pub(super) fn derive(facts: &ContainerFacts, labels: &JobLabels, last: Option<&Progress>, now_ms: u64, seal_attempts: u32) -> Derived {
+/// this process has seen fail. `deliverer` counts only before the start: it must have been looked at before `facts` were taken, because a
+/// process that has started a job may end.
+pub(super) fn derive(
+    facts: &ContainerFacts,
+    labels: &JobLabels,
+    last: Option<&Progress>,
+    now_ms: u64,
+    seal_attempts: u32,
+    deliverer: Life,
+) -> Derived {
     // A tombstone was never started and never will be.
     if let Some(ended) = &labels.ended {
         return Derived { detail: Cow::Owned(ended.detail.clone()), ..Derived::ended(ended.reason, Some(ended.at_ms)) };
     }
     match facts.state {
+        // When it died nobody knows.
+        ContainerState::Created if deliverer == Life::Gone => Derived {
+            detail: Cow::Borrowed("The process that delivered it is gone, and the job had not started; nothing has run."),
+            ..Derived::ended(Reason::Interrupted, None)
+        },
         ContainerState::Created if now_ms / 1000 <= labels.prepare_by => Derived::new(JobState::Preparing, "The workspace is being delivered."),
         ContainerState::Created => Derived {
-            detail: Cow::Borrowed("The process that delivered it ended before the job started; nothing has run."),
+            detail: Cow::Borrowed("It was not delivered in the time allowed for that; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
         ContainerState::Running | ContainerState::Restarting => {

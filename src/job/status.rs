@@ -1,16 +1,19 @@
 //! A job as one looks at it: found by its name, read, derived, rendered.
 
+use super::deliverer::Life;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::state::{Derived, derive};
 use super::time::{now_ms, rfc3339};
-use super::{JobId, JobStatus, log, spec};
+use super::{JobId, JobStatus, bury, log, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::progress::{Phase, Progress};
 use crate::protocol::result::Reason;
 use crate::weaken;
 
+/// What the engine is given to carry out the last request of a process that died, which may have been the start.
+const LAST_REQUEST: std::time::Duration = std::time::Duration::from_millis(100);
 /// Longest activity text in characters.
 const MAX_ACTIVITY: usize = 200;
 
@@ -53,13 +56,46 @@ pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>>
     let name = ContainerRef::Name(spec::job_name(id)?);
     let engine = core.engine().await?;
     let (facts, last) = tokio::join!(engine.inspect_container(&name), log::last(core, &name));
-    Ok(facts?.and_then(|facts| judged(core, facts, last)).filter(|seen| seen.found.labels.id == *id))
+    let facts = match facts? {
+        Some(facts) => facts,
+        // Perhaps a process died while it put a tombstone in the job's place.
+        None => match bury::finish(core, id).await? {
+            Some(facts) => facts,
+            None => return Ok(None),
+        },
+    };
+    Ok(judged_now(core, facts, last).await?.filter(|seen| seen.found.labels.id == *id))
+}
+
+/// Where a job stands, that may not have started: then it counts whether the process lives that delivers it.
+pub(super) async fn judged_now(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Result<Option<Observed>> {
+    if facts.state != ContainerState::Created {
+        return Ok(judged(core, facts, last));
+    }
+    let Some(found) = Found::from_facts(facts, &core.settings.engine.instance) else { return Ok(None) };
+    let life = match &found.labels.deliverer {
+        _ if found.labels.ended.is_some() => Life::Unknown,
+        _ if core.deliveries.is_over(&found.labels.id) => Life::Gone,
+        Some(deliverer) => deliverer.life(),
+        None => Life::Unknown,
+    };
+    if life != Life::Gone {
+        return Ok(derived(core, found.facts, last, life));
+    }
+    // To start the job may have been its last deed.
+    tokio::time::sleep(LAST_REQUEST).await;
+    let now = core.engine().await?.inspect_container(&found.container()).await?;
+    Ok(now.and_then(|facts| derived(core, facts, last, life)))
 }
 
 /// The same from facts that are already there.
 pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Option<Observed> {
+    derived(core, facts, last, Life::Unknown)
+}
+
+fn derived(core: &Core, facts: ContainerFacts, last: Option<Progress>, deliverer: Life) -> Option<Observed> {
     let found = Found::from_facts(facts, &core.settings.engine.instance)?;
-    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms(), core.seal_attempts(&found.labels.id));
+    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms(), core.seal_attempts(&found.labels.id), deliverer);
     (!derived.gone).then_some(Observed { found, last, derived })
 }
 
@@ -149,7 +185,7 @@ mod tests {
         let running = ContainerFacts { state: ContainerState::Running, ..facts() };
         let last = record(Phase::Queued);
         for (now, poll) in [(1_000_200, 1_000), (1_005_000, 5_000), (1_900_000, 10_000)] {
-            let derived = derive(&running, &sample(), Some(&last), now, 0);
+            let derived = derive(&running, &sample(), Some(&last), now, 0, Life::Unknown);
             let status = render(&sample(), &derived, Some(&last), now);
             assert_eq!((status.state, status.poll_after_ms, status.queue_position), (JobState::Queued, poll, Some(4)));
             assert_eq!((status.ended_at, status.expires_at, status.result_ok), (None, None, None));
@@ -162,14 +198,14 @@ mod tests {
     fn an_ended_job_has_its_times_and_no_activity() {
         let exited = ContainerFacts { state: ContainerState::Exited, exit_code: Some(0), finished_unix_ms: Some(1_010_000), ..facts() };
         let last = record(Phase::Sealed);
-        let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0);
+        let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
         let status = render(&sample(), &derived, Some(&last), 9_000_000);
         assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (10_000, 1_000, Some(true)));
         assert_eq!(status.expires_at.as_deref(), Some("1970-01-02T00:16:50Z"));
         assert_eq!((status.untrusted_activity, status.queue_position), (None, None));
         // A list does not tell the end: the sealing record does.
         let listed = ContainerFacts { finished_unix_ms: None, ..exited };
-        let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0);
+        let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
         assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, 4_000);
     }
 }
