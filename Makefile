@@ -73,6 +73,11 @@ attacks-mutate: weakened ## takes away each protection in turn: at least one att
 faults: weakened ## breaks every part at every step and prints what is true afterwards (ONLY=part of an id, JOBS=n)
 	@export $(TEST_VARIABLES) $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(ONLY)
 
+.PHONY: races
+races: weakened ## two processes upon one job, each race ROUNDS=200 times (ONLY=part of an id, SEED=n, JOBS=n)
+	@export $(TEST_VARIABLES) ROUNDS="$(or $(ROUNDS),200)" $(if $(SEED),SEED="$(SEED)") $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(or $(ONLY),races.)
+
 .PHONY: attacks-document
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks

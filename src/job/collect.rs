@@ -18,8 +18,8 @@ use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
-use crate::{fault, weaken};
 use crate::workspace::{Applies, Collected, Risk, ShownPath, SnapshotSummary};
+use crate::{fault, weaken};
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";

@@ -24,7 +24,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES, races::CASES].concat()
+    [host::CASES, races::CASES, races::instances::CASES, races::scale::CASES, races::soak::CASES].concat()
 }
 
 fn main() -> ExitCode {

@@ -173,7 +173,6 @@ impl Contest {
 pub fn answer(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
     let out = world.command(arguments, variables).stdin(Stdio::null()).output().expect("the binary runs");
     let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
-    let json = serde_json::from_slice(&out.stdout)
-        .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{stderr}", String::from_utf8_lossy(&out.stdout)));
+    let json = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{stderr}", String::from_utf8_lossy(&out.stdout)));
     Answer { code: out.status.code(), json, stderr }
 }

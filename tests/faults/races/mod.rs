@@ -3,6 +3,9 @@
 //! `ROUNDS` sets how often (`make races`: 200); pauses are random, and `SEED` repeats them. The figure `s` of a row is seconds a round.
 
 mod contest;
+pub mod instances;
+pub mod scale;
+pub mod soak;
 
 use contest::{Answer, Contest, answer, rounds};
 
@@ -108,7 +111,7 @@ fn cancel_against_exit() -> Row {
 }
 
 fn cancel_against_cancel() -> Row {
-    on_new_jobs(&slow_task(60), &[], |contest, job| {
+    on_new_jobs(&slow_task(600), &[], |contest, job| {
         let pause = contest.random.below(700);
         std::thread::sleep(std::time::Duration::from_millis(pause));
         let [one, other] = contest.release([&["cancel", "--json", job], &["cancel", "--json", job]], 60);
@@ -124,7 +127,7 @@ fn cancel_against_cancel() -> Row {
 fn cancel_against_start() -> Row {
     let mut contest = Contest::new();
     for _ in 0..rounds() {
-        let mut delegate = contest.world.spawn(&["delegate", "--json", "--", &slow_task(60)], &[]);
+        let mut delegate = contest.world.spawn(&["delegate", "--json", "--", &slow_task(600)], &[]);
         let job = contest.first_sight();
         let [one, other] = contest.release([&["cancel", "--json", &job], &["cancel", "--json", &job]], 250);
         for told in [&one, &other] {
@@ -165,7 +168,19 @@ impl Contest {
     /// The engine's own word on starts of a job's containers.
     fn starts_of(&self, job: &str) -> String {
         let label = format!("label=anchorhold.job={job}");
-        docker(&["events", "--since", "60s", "--until", "0s", "--filter", &label, "--filter", "event=start", "--format", "{{.Actor.Attributes.name}}"])
+        docker(&[
+            "events",
+            "--since",
+            "60s",
+            "--until",
+            "0s",
+            "--filter",
+            &label,
+            "--filter",
+            "event=start",
+            "--format",
+            "{{.Actor.Attributes.name}}",
+        ])
     }
 }
 
@@ -306,7 +321,7 @@ fn gc_against_seal() -> Row {
     let mut contest = Contest::new();
     for round in 0..rounds() {
         let short_lived = round % 2 == 1;
-        let job = contest.world_detach(&slow_task(60), if short_lived { SHORT_LIVED } else { &[] });
+        let job = contest.world_detach(&slow_task(600), if short_lived { SHORT_LIVED } else { &[] });
         kill_cell(&contest, &job);
         if short_lived {
             wait_until_expired();
@@ -329,7 +344,7 @@ fn gc_against_seal() -> Row {
 }
 
 fn seal_against_seal() -> Row {
-    on_new_jobs(&slow_task(60), &[], |contest, job| {
+    on_new_jobs(&slow_task(600), &[], |contest, job| {
         kill_cell(contest, job);
         let [one, other, read] = contest.release([&["status", "--json", job], &["status", "--json", job], &["result", "--json", job]], 150);
         assert!(sealed_again(&one) && sealed_again(&other), "{one:?} {other:?}");
