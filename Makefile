@@ -78,6 +78,11 @@ races: weakened ## two processes upon one job, each race ROUNDS=200 times (ONLY=
 	@export $(TEST_VARIABLES) ROUNDS="$(or $(ROUNDS),200)" $(if $(SEED),SEED="$(SEED)") $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); \
 	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(or $(ONLY),races.)
 
+.PHONY: soak
+soak: weakened ## delegations with faults at random, and what came of them (JOBS=500, AT_ONCE=8, SEED=n)
+	@export $(TEST_VARIABLES) JOBS="$(or $(JOBS),500)" AT_ONCE="$(or $(AT_ONCE),8)" $(if $(SEED),SEED="$(SEED)"); \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- soak.
+
 .PHONY: attacks-document
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks
