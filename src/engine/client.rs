@@ -45,6 +45,17 @@ pub struct EngineEvent {
     pub unix_ms: u64,
 }
 
+/// What came of [`Engine::remove_stopped`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It did not run, and is gone.
+    Removed,
+    /// Somebody else removed it, or is about to.
+    Gone,
+    /// It runs, and is left as it is.
+    Runs,
+}
+
 /// A connection to one engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -197,6 +208,19 @@ impl Engine {
             // Gone between two tries of ours.
             Err(e) if failure::not_found(&e) => Ok(repeated),
             Err(e) if failure::says(&e, "already in progress") => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
+    }
+
+    /// Removes it only if it does not run, which the engine decides together with every start of it.
+    pub async fn remove_stopped(&self, c: &ContainerRef) -> Result<Removal> {
+        const WHAT: &str = "remove the container";
+        let options = query::RemoveContainerOptionsBuilder::default().v(true).build();
+        match self.within(REMOVAL, WHAT, self.docker.remove_container(c.as_str(), Some(options))).await? {
+            Ok(()) => Ok(Removal::Removed),
+            Err(e) if failure::not_found(&e) || failure::says(&e, "already in progress") => Ok(Removal::Gone),
+            // "You cannot remove a running container", or a paused one.
+            Err(e) if failure::status(&e) == Some(409) => Ok(Removal::Runs),
             Err(e) => Err(self.failed(WHAT, e)),
         }
     }

@@ -15,7 +15,7 @@ mod spec;
 mod ssh;
 mod streams;
 
-pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use client::{ByteStream, Engine, EngineEvent, ExecSession, Removal, UploadStream};
 pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
 pub use inspect::Tolerance;

@@ -11,13 +11,16 @@ use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
 use super::time::now_ms;
-use crate::engine::{ContainerFacts, ContainerRef, ObjectName};
+use crate::engine::{ContainerFacts, ContainerRef, Engine, ObjectName, Removal};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
 use crate::{fault, weaken};
 
 /// Milliseconds after which nobody is about to put up a tombstone any more.
 const LYING_MS: u64 = 30_000;
+/// How long the removal of a container that never ran may take, and how often it is looked whether its name is free.
+const PUT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const PUT_UP_RETRY: std::time::Duration = std::time::Duration::from_millis(25);
 
 /// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left. Where the engine's answer got lost, and
 /// only there, the caller who finds it done takes it for its own: a result that two callers get is better than one that nobody gets.
@@ -86,23 +89,40 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
         Err(e) => return Err(e),
     }
     fault::point("bury.made");
-    let claimed = claim(core, id, container).await?;
+    // The engine decides between this and a start that was asked for before: what has started is not said to have never run.
+    let removal = engine.remove_stopped(container).await?;
     fault::point("bury.claimed");
-    // Of several each does this, because the one that took the job away may die here.
-    engine.rename_container(&ContainerRef::Name(spec::tombstone_name(id)?), &spec::job_name(id)?).await?;
+    if removal == Removal::Runs {
+        forget_tombstone(core, id).await?;
+        return Ok(false);
+    }
+    put_up(&engine, id).await?;
     fault::point("bury.named");
-    if claimed {
+    if removal == Removal::Removed {
         remove(core, id, container).await;
     }
-    Ok(claimed)
+    Ok(removal == Removal::Removed)
+}
+
+/// Gives a tombstone the job's name. Of several each does this, because the one that took the job away may die before; and the name is free only
+/// when the removal is through.
+async fn put_up(engine: &Engine, id: &JobId) -> Result<()> {
+    let (lying, own) = (ContainerRef::Name(spec::tombstone_name(id)?), spec::job_name(id)?);
+    let until = tokio::time::Instant::now() + PUT_UP_WITHIN;
+    while !engine.rename_container(&lying, &own).await? && engine.inspect_container(&lying).await?.is_some() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(PUT_UP_RETRY).await;
+    }
+    Ok(())
 }
 
 /// For a job that is not found: puts up the tombstone that another process left lying. Its facts, if there is one.
 pub(super) async fn finish(core: &Core, id: &JobId) -> Result<Option<ContainerFacts>> {
     let engine = core.engine().await?;
     let (lying, own) = (spec::tombstone_name(id)?, spec::job_name(id)?);
-    let Some(facts) = engine.inspect_container(&ContainerRef::Name(lying)).await? else { return Ok(None) };
-    engine.rename_container(&ContainerRef::Id(facts.id), &own).await?;
+    if let Some(facts) = engine.inspect_container(&ContainerRef::Name(lying)).await? {
+        engine.rename_container(&ContainerRef::Id(facts.id), &own).await?;
+    }
+    // Without one, too: another process may have put it up between the two looks.
     engine.inspect_container(&ContainerRef::Name(own)).await
 }
 

@@ -82,7 +82,14 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
         Ok(harvest) => trace::collected(&core.counted, harvest),
         Err(error) => drop(span.record("error", error.code.as_str())),
     }
-    collected
+    match collected {
+        Ok(harvest) if harvest.seen.derived.state != JobState::Lost => Ok(harvest),
+        // Somebody may have consumed it in the middle of that: then there is no such job, and what broke off says nothing.
+        other => match status::observe(core, id).await? {
+            Some(_) => other,
+            None => Err(super::id::not_found()),
+        },
+    }
 }
 
 async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {

@@ -14,6 +14,8 @@ use crate::telemetry::step;
 
 /// How long a cancel waits for the seal before it returns what is true then.
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
+/// How often the signal is sent meanwhile; it may come more than once.
+const SIGNAL_EVERY: Duration = Duration::from_secs(1);
 /// A job that is being delivered may start between a look and a signal.
 const CANCEL_ROUNDS: u32 = 4;
 
@@ -67,7 +69,10 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
     match seen.found.facts.state {
         ContainerState::Created => {
             // The delivery, here or elsewhere, finds its container gone and stops.
-            bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await?;
+            if !bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await? {
+                // It has started meanwhile, or another cancel was first.
+                return Ok(None);
+            }
             Ok(status::observe(core, &seen.found.labels.id).await?.map(|seen| seen.status()))
         }
         ContainerState::Running | ContainerState::Restarting | ContainerState::Paused => {
@@ -82,7 +87,16 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
                 signalled?;
             }
             fault::point("cancel.signalled");
-            if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, engine.wait_container(&container)).await {
+            let ending = async {
+                // Again and again: a first process that has just started has no ear for signals yet, and the kernel keeps none for it.
+                loop {
+                    match tokio::time::timeout(SIGNAL_EVERY, engine.wait_container(&container)).await {
+                        Ok(ended) => return ended,
+                        Err(_) => drop(engine.signal_container(&container, "SIGUSR1").await?),
+                    }
+                }
+            };
+            if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, ending).await {
                 ended?;
             }
             let now = status::observe(core, &seen.found.labels.id).await?.ok_or_else(super::id::not_found)?;

@@ -121,6 +121,9 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Finished(labels.id, problems);
     }
     let Some(job) = Found::from_facts(row, &core.settings.engine.instance) else { return Step::Kept };
+    if is_kept_whatever_its_end(&job, now_ms()) {
+        return Step::Kept;
+    }
     let Some(seen) = list::look(core, job).await else { return Step::Kept };
     if seen.derived.overdue {
         return match seal::kill_overdue(core, &seen).await {
@@ -139,6 +142,13 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         Ok(false) => Step::Kept,
         Err(e) => Step::Problem(e.chain()),
     }
+}
+
+/// Whether the list alone says that a job stays: one that has ended did so after it was made, so its time is not over before this. Saves the
+/// inspect for almost every job of a sweep.
+fn is_kept_whatever_its_end(job: &Found, now_ms: u64) -> bool {
+    let ended = matches!(job.facts.state, ContainerState::Exited | ContainerState::Dead);
+    ended && now_ms <= job.labels.created_ms.saturating_add(job.labels.ttl_seconds.saturating_mul(1000))
 }
 
 /// Whether a job's time is over. One that died unsealed counts from its death; nobody came to seal it.
@@ -171,6 +181,17 @@ mod tests {
         };
         let derived = derive(&facts, &sample(), None, now, 0, Life::Unknown);
         Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
+    }
+
+    #[test]
+    fn a_list_is_enough_to_keep_an_ended_job_and_never_to_remove_one() {
+        let job = |state, code| seen(state, code, 1_400_000).found;
+        let ttl = 86_400_000;
+        // It was made at 1,000 s and ended at 1,400 s.
+        assert!(is_kept_whatever_its_end(&job(ContainerState::Exited, Some(0)), 1_000_000 + ttl));
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Exited, Some(0)), 1_000_001 + ttl), "then its end is asked for");
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Running, None), 1_000_000), "it may be overdue");
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Created, None), 1_000_000));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::error::Result;
 
 /// Engine calls in flight for one list.
 const AT_ONCE: usize = 8;
+/// Ended jobs of one list that are inspected for the time of their end. A list of hundreds must not cost hundreds of calls.
+const EXACT: usize = 50;
 
 /// Every container that carries a job label of this instance, whatever it is by now.
 pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
@@ -20,8 +22,8 @@ pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
     Ok(rows.into_iter().filter(|row| row.labels.contains_key(labels::JOB)).collect())
 }
 
-/// The jobs that pass the filter, newest first. One list call; then a log's tail for each that runs and an inspect for each
-/// that has ended, because a list tells neither.
+/// The jobs that pass the filter, newest first. One list call; then a log's tail for each that runs, and an inspect for the newest of those that
+/// have ended: the engine's list tells how a container ended, but not when. For the others that is left open.
 pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
     let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let instance = core.settings.engine.instance.as_str();
@@ -29,12 +31,16 @@ pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStat
     bury::finish_all(core, &mut rows).await?;
     let mut found: Vec<Found> = rows.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
     found.retain(|job| workspace.as_deref().is_none_or(|wanted| is_of(job, wanted)));
-    let mut jobs: Vec<JobStatus> = futures_util::stream::iter(found)
-        .map(|job| look(core, job))
-        .buffer_unordered(AT_ONCE)
-        .filter_map(|seen| async move { Some(seen?.status()) })
-        .collect()
-        .await;
+    found.sort_by_key(|job| std::cmp::Reverse(job.labels.created_ms));
+    let mut exact = EXACT;
+    let looks = found.into_iter().map(|job| {
+        let ended = matches!(job.facts.state, ContainerState::Exited | ContainerState::Dead);
+        let closely = !ended || exact > 0;
+        exact -= usize::from(ended && closely);
+        async move { if closely { look(core, job).await } else { status::judged(core, job.facts, None) } }
+    });
+    let mut jobs: Vec<JobStatus> =
+        futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).filter_map(|seen| async move { Some(seen?.status()) }).collect().await;
     jobs.retain(|job| filter.status_word.as_deref().is_none_or(|word| word == job.state.status_word()));
     jobs.sort_by(|a, b| b.started_unix_ms.cmp(&a.started_unix_ms).then_with(|| b.job_id.cmp(&a.job_id)));
     Ok(jobs)

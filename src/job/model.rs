@@ -152,8 +152,8 @@ pub struct JobStatus {
     pub started_unix_ms: u64,
     /// RFC 3339, once it has ended.
     pub ended_at: Option<String>,
-    /// Milliseconds from the start until now or the end.
-    pub elapsed_ms: u64,
+    /// Milliseconds from the start until now or the end; unknown for an ended job whose end is ([`Self::ended_at`]), as for the older ones of a list.
+    pub elapsed_ms: Option<u64>,
     /// Seconds from the slot to the deadline.
     pub deadline_seconds: u64,
     /// Seconds that it is kept after its end.

@@ -117,6 +117,11 @@ pub(super) fn derive(
             detail: Cow::Borrowed("It was not delivered in the time allowed for that; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
+        // It ended once before: what its log said then is over, and a second start only seals.
+        ContainerState::Running | ContainerState::Restarting if facts.finished_unix_ms.is_some() => Derived {
+            overdue: overdue(facts, labels, now_ms),
+            ..Derived::new(JobState::Sealing, "It died before it sealed; it was started once more, only to seal.")
+        },
         ContainerState::Running | ContainerState::Restarting => {
             Derived { overdue: overdue(facts, labels, now_ms), ..inside(last.map(|record| record.phase)) }
         }

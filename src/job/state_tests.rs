@@ -57,6 +57,14 @@ fn a_created_container_is_interrupted_once_its_deliverer_is_known_to_be_gone() {
 }
 
 #[test]
+fn a_second_start_only_seals_whatever_the_log_of_the_first_said() {
+    let again = ContainerFacts { finished_unix_ms: Some(1_090_000), ..facts(ContainerState::Running, None) };
+    for last in [None, Some(Phase::Queued), Some(Phase::Running), Some(Phase::Sealing)] {
+        assert_eq!(check(&again, last, NOW), (JobState::Sealing, None), "{last:?}");
+    }
+}
+
+#[test]
 fn a_living_container_stands_where_its_last_record_says() {
     for state in [ContainerState::Running, ContainerState::Restarting, ContainerState::Paused] {
         let living = facts(state, None);

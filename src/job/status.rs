@@ -126,7 +126,8 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
     let is_final = derived.state.is_final();
     let sealed_ms = last.filter(|record| record.phase == Phase::Sealed).map(|record| record.ms);
     let ended_ms = is_final.then(|| derived.ended_ms.or(sealed_ms)).flatten();
-    let elapsed_ms = ended_ms.unwrap_or(now_ms).saturating_sub(labels.created_ms);
+    let until_ms = if is_final { ended_ms } else { Some(now_ms) };
+    let elapsed_ms = until_ms.map(|ms| ms.saturating_sub(labels.created_ms));
     let last_event_ms = last.map(|record| record.ms);
     JobStatus {
         job_id: labels.id.clone(),
@@ -141,7 +142,7 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
         deadline_seconds: labels.deadline_seconds,
         ttl_seconds: labels.ttl_seconds,
         expires_at: ended_ms.map(|ms| rfc3339(ms.saturating_add(labels.ttl_seconds.saturating_mul(1000)))),
-        poll_after_ms: if is_final { 1_000 } else { elapsed_ms.clamp(1_000, 10_000) },
+        poll_after_ms: elapsed_ms.filter(|_| !is_final).unwrap_or(0).clamp(1_000, 10_000),
         result_available: is_final,
         result_ok: derived.reason.map(|reason| reason == Reason::Completed),
         untrusted_activity: if is_final {
@@ -206,12 +207,15 @@ mod tests {
         let last = record(Phase::Sealed);
         let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
         let status = render(&sample(), &derived, Some(&last), 9_000_000);
-        assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (10_000, 1_000, Some(true)));
+        assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (Some(10_000), 1_000, Some(true)));
         assert_eq!(status.expires_at.as_deref(), Some("1970-01-02T00:16:50Z"));
         assert_eq!((status.untrusted_activity, status.queue_position), (None, None));
         // A list does not tell the end: the sealing record does.
         let listed = ContainerFacts { finished_unix_ms: None, ..exited };
         let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
-        assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, 4_000);
+        assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, Some(4_000));
+        // Nobody knows: then no time is made up.
+        let open = render(&sample(), &derived, None, 9_000_000);
+        assert_eq!((open.elapsed_ms, open.ended_at, open.expires_at, open.poll_after_ms, open.result_ok), (None, None, None, 1_000, Some(true)));
     }
 }

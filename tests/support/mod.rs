@@ -134,6 +134,11 @@ impl TestEnv {
         Self { home: std::sync::Arc::clone(&self.home), instance: self.instance.clone(), vars, owner: false, program, own_gateway, engine }
     }
 
+    /// This user with one more variable from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.vars.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The name of the shared gateway.
     pub fn gateway() -> String {
         std::env::var("ANCHORHOLD_TEST_GATEWAY").unwrap_or_else(|_| "anchorhold-test-gateway".to_owned())
