@@ -3,6 +3,7 @@
 mod answers;
 mod client;
 mod connect;
+mod events;
 mod failure;
 mod fingerprint;
 mod images;
@@ -14,7 +15,8 @@ mod spec;
 mod ssh;
 mod streams;
 
-pub use client::{ByteStream, Engine, EngineEvent, ExecSession, UploadStream};
+pub use client::{ByteStream, Engine, ExecSession, UploadStream};
+pub use events::{EngineEvent, EventFeed, News};
 pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
 pub use inspect::Tolerance;

@@ -2,6 +2,7 @@
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
 //! [`start`] and [`deliver`] make a job, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
 mod admin;
@@ -9,12 +10,14 @@ pub mod attest;
 mod audit;
 mod authorities;
 mod bury;
+mod changes;
 mod check;
 mod collect;
 mod consume;
 mod deliver;
 mod deliveries;
 mod download;
+mod events;
 mod failure;
 mod gateway;
 mod gc;
@@ -37,6 +40,7 @@ mod watch;
 pub mod weakness;
 
 pub use audit::LedgerPart;
+pub use changes::{Following, Stand};
 pub use id::JobId;
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {

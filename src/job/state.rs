@@ -139,9 +139,14 @@ fn inside(phase: Option<Phase>) -> Derived {
 }
 
 fn overdue(facts: &ContainerFacts, labels: &JobLabels, now_ms: u64) -> bool {
+    now_ms >= overdue_from(facts, labels)
+}
+
+/// Unix milliseconds from which on a running container is taken for stuck.
+pub(super) fn overdue_from(facts: &ContainerFacts, labels: &JobLabels) -> u64 {
     let from = facts.started_unix_ms.unwrap_or(labels.created_ms.max(labels.prepare_by.saturating_mul(1000)));
     let allowed = labels.queue_seconds.saturating_add(labels.deadline_seconds).saturating_add(OVERDUE_SECONDS);
-    now_ms > from.saturating_add(allowed.saturating_mul(1000))
+    from.saturating_add(allowed.saturating_mul(1000)).saturating_add(1)
 }
 
 #[cfg(test)]

@@ -1,27 +1,28 @@
 //! Following a job to its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::changes::next_by_time;
+use super::events::Events;
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
+use super::time::now_ms;
 use super::{JobId, JobStatus, seal};
 use crate::engine::ContainerState;
 use crate::error::Result;
 use crate::protocol::progress::Progress;
 
-/// How often a container that another process delivers is looked at.
-const DELIVERY_POLL: Duration = Duration::from_millis(200);
-/// How often a running one is looked at, for the case that its own clock has failed.
-const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// What the log may still bring after the container has ended.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// Calls `on_progress` for each record of the job's log, each once; returns the final status.
-pub(super) async fn watch(core: &Core, id: &JobId, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
+pub(super) async fn watch(core: &Arc<Core>, id: &JobId, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
     let mut told = 0;
+    let mut nudges = None;
     // How the delivery failed is in the tombstone; where there is none, the failure itself is the answer.
     let delivered = core.deliveries.wait(id).await;
     loop {
@@ -34,7 +35,13 @@ pub(super) async fn watch(core: &Core, id: &JobId, on_progress: &mut (dyn FnMut(
             seal::kill_overdue(core, &seen).await?;
         }
         match seen.found.facts.state {
-            ContainerState::Created if !seen.derived.state.is_final() => tokio::time::sleep(DELIVERY_POLL).await,
+            // Another process delivers it: the engine tells of the start. Listened to from before the next look on, so that nothing is missed.
+            ContainerState::Created if !seen.derived.state.is_final() => match &mut nudges {
+                None => nudges = Some(Events::listen(core, id)),
+                Some(nudges) => {
+                    let _ = tokio::time::timeout(next_by_time(&seen, now_ms()), nudges.next()).await;
+                }
+            },
             ContainerState::Created => return Ok(seen.status()),
             ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
                 follow(core, &seen, &mut told, on_progress).await?;
@@ -60,7 +67,7 @@ async fn follow(core: &Core, seen: &Observed, told: &mut usize, on_progress: &mu
     let mut number = 0;
     let ended = engine.wait_container(&container);
     tokio::pin!(ended);
-    let check = tokio::time::sleep(CHECK_EVERY);
+    let check = tokio::time::sleep(next_by_time(seen, now_ms()));
     tokio::pin!(check);
     let last_lines = tokio::time::sleep(LAST_LINES);
     tokio::pin!(last_lines);

@@ -1,0 +1,17 @@
+//! Waiting without polling: the built program, a real engine, the real Codex CLI.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod proxy;
+mod session;
+mod status;
+
+use support::{Environment, Repository};
+
+/// A repository with one file.
+fn small(environment: &Environment) -> Repository {
+    environment.repository("repository", &[("hello.txt", b"hello\n".as_slice())])
+}
