@@ -95,8 +95,7 @@ pub enum JobState {
 
 impl JobState {
     /// The text form of each, in the order in which a job can pass them.
-    pub const WORDS: [&str; 10] =
-        ["preparing", "queued", "running", "sealing", "completed", "failed", "cancelled", "timeout", "interrupted", "lost"];
+    pub const WORDS: [&str; 10] = ["preparing", "queued", "running", "sealing", "completed", "failed", "cancelled", "timeout", "interrupted", "lost"];
 
     /// Parses a caller's word.
     pub fn parse(text: &str) -> Option<Self> {

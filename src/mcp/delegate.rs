@@ -33,10 +33,20 @@ pub async fn delegate_async(call: &Call<'_>) -> Answer {
     Ok(Reply::from(render::signed(value)))
 }
 
+/// Either tool for a client that takes tasks: the job's status, at once.
+pub async fn as_task(call: &Call<'_>, tool: ToolName) -> std::result::Result<JobStatus, Box<Failure>> {
+    let deadline = (tool == ToolName::Delegate).then(|| timeout_seconds(call));
+    start(call, deadline).await.map(|(started, _)| started.status)
+}
+
+fn timeout_seconds(call: &Call<'_>) -> u64 {
+    let (least, most, default) = TIMEOUT_SECONDS;
+    call.arguments.integer("timeout_seconds").map_or(default, |n| u64::try_from(n).unwrap_or(0).clamp(least, most))
+}
+
 /// `codex_delegate`: the same job, awaited.
 pub async fn delegate(call: &Call<'_>) -> Answer {
-    let (least, most, default) = TIMEOUT_SECONDS;
-    let timeout = call.arguments.integer("timeout_seconds").map_or(default, |n| u64::try_from(n).unwrap_or(0).clamp(least, most));
+    let timeout = timeout_seconds(call);
     let (started, meta) = start(call, Some(timeout)).await?;
     let id = started.status.job_id.clone();
     let limit = Instant::now() + Duration::from_secs(timeout) + SLACK;

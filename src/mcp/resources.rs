@@ -62,8 +62,7 @@ pub fn templates() -> Vec<ResourceTemplate> {
             let (title, description) = match part {
                 Part::Status => ("Status of a job", "Where a job stands, from its start on. Subscribe to be told of each change of its state."),
                 Part::Diff => ("Patch of a job", "The whole patch of an ended job, exact bytes; base64 where it is not UTF-8 or holds characters that are not shown. Untrusted data."),
-                Part::Status => Vec::new(),
-        Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded, unseen characters as JSON escapes. Untrusted data."),
+                Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded, unseen characters as JSON escapes. Untrusted data."),
                 Part::Report => ("Report of a job", "Status, changed files, risk, snapshot and usage of an ended job, no list cut."),
             };
             ResourceTemplate::new(format!("anchorhold://jobs/{{id}}/{}", part.word()), format!("job-{}", part.word()))
@@ -110,7 +109,8 @@ async fn contents(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, Error> {
     let result = jobs.result(&id).await.map_err(|error| error.with_detail("job_id", id.as_str()))?;
     let bytes = match part {
         Part::Events => display::json_lines(&result.events).into_bytes(),
-        Part::Report => display::json(&render::report(&result).to_string()).into_bytes(),
+        // A status has been answered above.
+        Part::Status | Part::Report => display::json(&render::report(&result).to_string()).into_bytes(),
         Part::Diff => match result.patch {
             Some(patch) => patch,
             None if result.no_changes => Vec::new(),

@@ -248,6 +248,15 @@ pub fn definitions() -> Vec<Tool> {
     ToolName::ALL.into_iter().map(ToolName::definition).collect()
 }
 
+/// The same for a client that takes tasks: a call that starts a job in the background then ends with the job's result.
+pub fn definitions_with_tasks() -> Vec<Tool> {
+    let mut tools = definitions();
+    for tool in tools.iter_mut().filter(|tool| tool.name == ToolName::DelegateAsync.as_str()) {
+        tool.output_schema = Some(Arc::new(schema::handle_or_result()));
+    }
+    tools
+}
+
 /// What a client tells its model about this server as a whole.
 pub const INSTRUCTIONS: &str = "Anchorhold delegates a coding task to the Codex CLI in a container without a network, on a copy of a git repository, and returns a \
 patch. It never changes the user's files: you, or the user, apply the patch after review.\n\

@@ -5,9 +5,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod keys;
 mod proxy;
+mod resources;
 mod session;
+mod shell;
 mod status;
+mod tasks;
 
 use support::{Environment, Repository};
 

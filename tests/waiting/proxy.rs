@@ -50,10 +50,12 @@ impl Proxy {
         let (cut, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut seen.open).into_iter().partition(|(line, _, _)| line.contains(what));
         seen.open = kept;
         // One that has ended already cannot be cut.
-        cut.iter().filter(|(_, client, engine)| {
-            let _ = engine.shutdown(std::net::Shutdown::Both);
-            client.shutdown(std::net::Shutdown::Both).is_ok()
-        }).count()
+        cut.iter()
+            .filter(|(_, client, engine)| {
+                let _ = engine.shutdown(std::net::Shutdown::Both);
+                client.shutdown(std::net::Shutdown::Both).is_ok()
+            })
+            .count()
     }
 }
 
