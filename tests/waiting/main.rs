@@ -1,6 +1,6 @@
 //! Waiting without polling: the built program, a real engine, the real Codex CLI.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking, its helpers too")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -23,6 +23,9 @@ async fn a_kill_ends_the_wait_and_nothing_is_polled_until_then() {
         let session = Session::open(&environment, era).await;
         let id = session.start(&repository, &LONG).await;
         session.until(&id, "running").await;
+        // The sweep that follows a start is not part of the wait.
+        eventually("the sweep", || proxy.requests().iter().any(|line| line.contains("/volumes?"))).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let arguments = json!({"job_id": id, "wait_seconds": 55, "since_state": "running"});
         let waiting = session.call("codex_job_status", arguments);
         let disturb = async {
