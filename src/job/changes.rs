@@ -193,8 +193,8 @@ async fn stay(core: &Arc<Core>, id: &JobId, stand: &watch::Sender<Stand>, nudges
     let due = tokio::time::sleep(next_by_time(&seen, now_ms()));
     let running = matches!(seen.found.facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
     let mut log = match running {
-        // As many lines as a look reads: whatever was logged since then is among them or follows.
-        true => Some(core.engine().await?.logs(&seen.found.container(), true, Some(super::log::TAIL)).await?),
+        // The last line again and what follows: older lines would tell of states that are past.
+        true => Some(core.engine().await?.logs(&seen.found.container(), true, Some(1)).await?),
         false => None,
     };
     tokio::pin!(due);

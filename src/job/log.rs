@@ -7,8 +7,6 @@ use crate::engine::{ByteStream, ContainerRef};
 use crate::error::Result;
 use crate::protocol::progress::Progress;
 
-/// Last lines of a log that tell where a job stands.
-pub(super) const TAIL: u32 = 4;
 /// More than the container log can hold.
 const MAX_LOG: usize = 16 << 20;
 
@@ -64,7 +62,7 @@ async fn read_all(mut stream: ByteStream, each: &mut (dyn FnMut(Progress) + Send
 /// The last record, where there is one. A log that cannot be read is no log: the state does not hang on it.
 pub(super) async fn last(core: &Core, container: &ContainerRef) -> Option<Progress> {
     let read = async {
-        let stream = core.engine().await?.logs(container, false, Some(TAIL)).await?;
+        let stream = core.engine().await?.logs(container, false, Some(4)).await?;
         let mut last = None;
         read_all(stream, &mut |record| last = Some(record)).await?;
         Ok::<_, crate::error::Error>(last)

@@ -100,6 +100,11 @@ pub(super) fn derive(facts: &ContainerFacts, labels: &JobLabels, last: Option<&P
             detail: Cow::Borrowed("The process that delivered it ended before the job started; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
+        // It runs although it has ended once: this is its second start, and its last record may still be of the first.
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if facts.finished_unix_ms.is_some() => Derived {
+            overdue: overdue(facts, labels, now_ms),
+            ..Derived::new(JobState::Sealing, "It died before it sealed; it was started once more, only to seal.")
+        },
         ContainerState::Running | ContainerState::Restarting => {
             Derived { overdue: overdue(facts, labels, now_ms), ..inside(last.map(|record| record.phase)) }
         }

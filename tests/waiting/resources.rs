@@ -58,7 +58,7 @@ async fn a_listener_of_the_newer_revision_is_told_too() {
     // Where it stands at the time of the subscription is no news.
     tokio::time::sleep(Duration::from_secs(1)).await;
     session.call("codex_job_cancel", json!({"job_id": id})).await;
-    let told = tokio::time::timeout(Duration::from_secs(60), subscription.recv()).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await.unwrap().unwrap();
     let Some(ServerNotification::ResourceUpdatedNotification(update)) = told else { panic!("an update: {told:?}") };
     assert_eq!(update.params.uri, uri);
     session.close().await;

@@ -51,7 +51,6 @@ impl ClientHandler for Heard {
 pub struct Session {
     pub client: RunningService<RoleClient, Heard>,
     pub heard: Heard,
-    pub process: u32,
 }
 
 impl Session {
@@ -67,9 +66,8 @@ impl Session {
     async fn with(environment: &Environment, era: ClientLifecycleMode, heard: Heard) -> Self {
         let command = tokio::process::Command::from(environment.anchorhold(&["mcp"]));
         let (transport, _) = TokioChildProcess::builder(command).stderr(Stdio::inherit()).spawn().unwrap();
-        let process = transport.id().unwrap();
         let client = heard.clone().serve_with_lifecycle(transport, era).await.unwrap();
-        Self { client, heard, process }
+        Self { client, heard }
     }
 
     pub async fn result(&self, tool: &'static str, arguments: Value) -> CallToolResult {
