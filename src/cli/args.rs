@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consume, delegate, demo, diff, gateway, image, jobs, logs, result, stats};
+use super::{apply, audit, completions, consume, delegate, demo, diff, gateway, image, jobs, logs, result, stats, wait};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -84,6 +84,8 @@ pub(super) enum Command {
     Jobs(jobs::Args),
     /// Say where a job stands
     Status(JobArg),
+    /// Stay until jobs have ended; their outcome is the exit code
+    Wait(wait::Args),
     /// Show a job's progress records
     Logs(logs::Args),
     /// Show an ended job's result; its outcome is the exit code

@@ -31,6 +31,7 @@ mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::ffi::OsString;
 
@@ -108,6 +109,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Delegate(args) => delegate::run(out, jobs, args).await,
         Command::Jobs(args) => jobs::run(out, jobs, &args).await,
         Command::Status(args) => status::run(out, jobs, &args).await,
+        Command::Wait(args) => wait::run(out, jobs, &args).await,
         Command::Logs(args) => logs::run(out, jobs, &args).await,
         Command::Result(args) => result::run(out, jobs, &args).await,
         Command::Diff(args) => diff::run(out, jobs, &args).await,

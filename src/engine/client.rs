@@ -32,19 +32,6 @@ pub struct ExecSession {
     pub output: Pin<Box<dyn AsyncRead + Send>>,
 }
 
-/// Something that happened to a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineEvent {
-    /// Which container.
-    pub container: ContainerId,
-    /// The engine's word: `create`, `start`, `die`, `oom`, `destroy`, `rename`, ….
-    pub action: String,
-    /// The container's labels, and the engine's facts such as `exitCode`.
-    pub attributes: BTreeMap<String, String>,
-    /// Unix milliseconds, by the engine's clock.
-    pub unix_ms: u64,
-}
-
 /// What came of [`Engine::remove_stopped`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -328,25 +315,6 @@ impl Engine {
         }
     }
 
-    /// What happens from now on to containers that carry all these labels.
-    pub fn events(&self, labels: &[(&str, &str)]) -> Pin<Box<dyn Stream<Item = Result<EngineEvent>> + Send>> {
-        const WHAT: &str = "watch the engine";
-        let mut filters = label_filter(labels);
-        filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        let options = query::EventsOptionsBuilder::default().filters(&filters).build();
-        let host = self.host.clone();
-        Box::pin(self.docker.events(Some(options)).map(move |event| {
-            let event = event.map_err(|e| failure::translate(WHAT, &host, e))?;
-            let actor = event.actor.unwrap_or_default();
-            Ok(EngineEvent {
-                container: ContainerId::parse(&actor.id.unwrap_or_default())?,
-                action: event.action.unwrap_or_default(),
-                attributes: answers::sorted(actor.attributes),
-                unix_ms: event.time_nano.and_then(|n| u64::try_from(n / 1_000_000).ok()).unwrap_or(0),
-            })
-        }))
-    }
-
     /// Volumes that carry all these labels, with their labels.
     pub async fn list_volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<(ObjectName, BTreeMap<String, String>)>> {
         const WHAT: &str = "list volumes";
@@ -412,6 +380,6 @@ pub(super) fn image_missing(name: &str) -> Error {
         .with_hint("run `anchorhold image build`")
 }
 
-fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
+pub(super) fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), labels.iter().map(|(name, value)| format!("{name}={value}")).collect())])
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod client;
 mod connect;
+mod events;
 mod failure;
 mod fingerprint;
 mod images;
@@ -15,7 +16,8 @@ mod spec;
 mod ssh;
 mod streams;
 
-pub use client::{ByteStream, Engine, EngineEvent, ExecSession, Removal, UploadStream};
+pub use client::{ByteStream, Engine, ExecSession, Removal, UploadStream};
+pub use events::{EngineEvent, EventFeed, News};
 pub use fingerprint::spec_sha256;
 pub use images::BuildRequest;
 pub use inspect::Tolerance;

@@ -68,7 +68,8 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     if let Some(ended) = &seen.found.labels.ended
         && ended.reason == Reason::Failed
     {
-        return Err(core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.'))));
+        let error = core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.')));
+        return Err(error.with_detail("never_ran", true));
     }
     let never_ran = seen.found.facts.state == ContainerState::Created;
     if never_ran || seen.derived.state == JobState::Lost {

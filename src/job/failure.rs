@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 41] = [
+const CODES: [Code; 42] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -46,6 +46,7 @@ const CODES: [Code; 41] = [
     Code::ResourceNotFound,
     Code::Unsupported,
     Code::SetupFailed,
+    Code::WaitTimeout,
     Code::Interrupted,
     Code::Internal,
 ];

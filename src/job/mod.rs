@@ -2,6 +2,7 @@
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
 //! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
 
 mod admin;
@@ -10,6 +11,7 @@ mod audit;
 mod authorities;
 mod away;
 mod bury;
+mod changes;
 mod check;
 mod collect;
 mod consume;
@@ -18,6 +20,7 @@ mod deliver;
 mod deliverer;
 mod deliveries;
 mod download;
+mod events;
 mod failure;
 mod gateway;
 mod gc;
@@ -43,6 +46,7 @@ mod watch;
 pub mod weakness;
 
 pub use audit::LedgerPart;
+pub use changes::{Following, Stand};
 pub use id::JobId;
 pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.

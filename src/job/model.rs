@@ -100,6 +100,26 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// The text form of each, in the order in which a job can pass them.
+    pub const WORDS: [&str; 10] = ["preparing", "queued", "running", "sealing", "completed", "failed", "cancelled", "timeout", "interrupted", "lost"];
+
+    /// Parses a caller's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [
+            Self::Preparing,
+            Self::Queued,
+            Self::Running,
+            Self::Sealing,
+            Self::Completed,
+            Self::Failed,
+            Self::Cancelled,
+            Self::Timeout,
+            Self::Interrupted,
+            Self::Lost,
+        ];
+        all.into_iter().find(|state| state.as_str() == text)
+    }
+
     /// The stable text form.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attest::{self, Attestation};
+use super::changes::{Changes, Following, Stand};
 use super::deliveries::Deliveries;
+use super::events::Events;
 use super::gateway::Gateway;
 use super::stats::Stats;
 use super::status::{self, Observed};
@@ -43,6 +45,8 @@ pub(super) struct Core {
     pub deliveries: Deliveries,
     /// Deliveries and what else must be awaited before the process ends.
     pub tasks: TaskTracker,
+    pub events: Events,
+    pub changes: Changes,
     engine: OnceCell<Engine>,
     engine_facts: OnceCell<EngineFacts>,
     sweeps: TaskTracker,
@@ -130,7 +134,7 @@ impl Core {
 
     /// What whoever looks at a job does for it: seals one that died, ends one that is overdue. Gives where it stands after a short wait;
     /// what takes longer goes on in the background.
-    async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
+    pub(super) async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
         if !seen.derived.needs_seal && !seen.derived.overdue {
             return seen;
         }
@@ -156,6 +160,8 @@ impl Jobs {
                 gateway: Gateway::new(),
                 deliveries: Deliveries::default(),
                 tasks: TaskTracker::new(),
+                events: Events::default(),
+                changes: Changes::default(),
                 engine: OnceCell::new(),
                 engine_facts: OnceCell::new(),
                 sweeps: TaskTracker::new(),
@@ -196,6 +202,35 @@ impl Jobs {
             }
             None => Err(self.core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
         }
+    }
+
+    /// Follows where a job stands, until the [`Following`] is dropped; an unknown id is followed too, and found [`Stand::Gone`].
+    pub fn follow(&self, id: &JobId) -> Following {
+        Changes::follow(&self.core, id)
+    }
+
+    /// Where a job stands, once its state is another one than `since` (`None`: than at the time of the call), it has ended, or `within` has passed.
+    pub async fn changed(&self, id: &JobId, since: Option<JobState>, within: Duration) -> Result<JobStatus> {
+        let now = self.status(id).await?;
+        if within.is_zero() || now.state.is_final() || since.is_some_and(|since| since != now.state) {
+            return Ok(now);
+        }
+        let mut following = self.follow(id);
+        // The outcome of both is what is true then: the end of the wait is no error.
+        let _ = tokio::time::timeout(within, following.beyond(Stand::At(now.state))).await;
+        self.status(id).await
+    }
+
+    /// Where a job stands once it has ended. An engine that does not answer for a minute ends the wait with its error.
+    pub async fn ended(&self, id: &JobId) -> Result<JobStatus> {
+        let mut following = self.follow(id);
+        let mut now = self.status(id).await?;
+        let mut known = Stand::At(now.state);
+        while !now.state.is_final() {
+            known = following.beyond(known).await;
+            now = self.status(id).await?;
+        }
+        Ok(now)
     }
 
     /// Follows a job to its end: calls `on_progress` for each record of its log, returns the final status.
@@ -291,6 +326,8 @@ impl Jobs {
 
     /// Waits until every delivery of this process is done. Nothing may be started afterwards.
     pub async fn shutdown(&self) {
+        self.core.changes.close().await;
+        self.core.events.close().await;
         self.core.tasks.close();
         self.core.tasks.wait().await;
         self.core.closing.cancel();

@@ -117,8 +117,8 @@ pub(super) fn derive(
             detail: Cow::Borrowed("It was not delivered in the time allowed for that; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
-        // It ended once before: what its log said then is over, and a second start only seals.
-        ContainerState::Running | ContainerState::Restarting if facts.finished_unix_ms.is_some() => Derived {
+        // It runs although it has ended once: this is its second start, and its last record may still be of the first.
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if facts.finished_unix_ms.is_some() => Derived {
             overdue: overdue(facts, labels, now_ms),
             ..Derived::new(JobState::Sealing, "It died before it sealed; it was started once more, only to seal.")
         },
@@ -161,9 +161,14 @@ fn inside(phase: Option<Phase>) -> Derived {
 }
 
 fn overdue(facts: &ContainerFacts, labels: &JobLabels, now_ms: u64) -> bool {
+    now_ms >= overdue_from(facts, labels)
+}
+
+/// Unix milliseconds from which on a running container is taken for stuck.
+pub(super) fn overdue_from(facts: &ContainerFacts, labels: &JobLabels) -> u64 {
     let from = facts.started_unix_ms.unwrap_or(labels.created_ms.max(labels.prepare_by.saturating_mul(1000)));
     let allowed = labels.queue_seconds.saturating_add(labels.deadline_seconds).saturating_add(OVERDUE_SECONDS);
-    now_ms > from.saturating_add(allowed.saturating_mul(1000))
+    from.saturating_add(allowed.saturating_mul(1000)).saturating_add(1)
 }
 
 #[cfg(test)]

@@ -148,3 +148,12 @@ fn a_tombstone_says_how_a_job_ended_that_never_started() {
         assert_eq!(derived.detail, "failed to upload.");
     }
 }
+
+#[test]
+fn a_second_start_only_seals_whatever_the_first_one_logged_last() {
+    for state in [ContainerState::Running, ContainerState::Paused] {
+        let again = ContainerFacts { finished_unix_ms: Some(1_050_000), ..facts(state, None) };
+        assert_eq!(check(&again, Some(Phase::Running), NOW), (JobState::Sealing, None));
+        assert_eq!(check(&facts(state, None), Some(Phase::Running), NOW), (JobState::Running, None));
+    }
+}

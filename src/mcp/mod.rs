@@ -9,11 +9,14 @@ mod call;
 mod delegate;
 mod envelope;
 mod jobs;
+mod progress;
 mod render;
 mod resources;
 mod schema;
 mod server;
 mod status;
+mod subscriptions;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tools;
