@@ -203,8 +203,12 @@ impl Engine {
     pub async fn remove_stopped(&self, c: &ContainerRef) -> Result<Removal> {
         const WHAT: &str = "remove the container";
         let options = query::RemoveContainerOptionsBuilder::default().v(true).build();
-        match self.within(REMOVAL, WHAT, self.docker.remove_container(c.as_str(), Some(options))).await? {
+        let call = || self.docker.remove_container(c.as_str(), Some(options.clone()));
+        let (outcome, repeated) = self.again(WHAT, self.removal_limit(), call).await?;
+        match outcome {
             Ok(()) => Ok(Removal::Removed),
+            // Gone between two tries of ours.
+            Err(e) if failure::not_found(&e) && repeated => Ok(Removal::Removed),
             Err(e) if failure::not_found(&e) || failure::says(&e, "already in progress") => Ok(Removal::Gone),
             // "You cannot remove a running container", or a paused one.
             Err(e) if failure::status(&e) == Some(409) => Ok(Removal::Runs),

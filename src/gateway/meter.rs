@@ -137,7 +137,7 @@ impl Drop for Meter {
                 outcome: self.outcome,
                 status: self.status,
                 refused: settlement.refused,
-                sent: self.sent,
+                sent,
                 usage,
                 model: settlement.line.get("model").and_then(Value::as_str),
                 took: self.started.elapsed(),

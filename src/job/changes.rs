@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::deliverer::Life;
 use super::events::{Events, Nudges};
 use super::log::Lines;
 use super::service::Core;
@@ -205,7 +206,7 @@ async fn stay(core: &Arc<Core>, id: &JobId, stand: &watch::Sender<Stand>, nudges
             () = &mut due => return Ok(Stayed::Changed),
             chunk = next_chunk(&mut log) => match chunk {
                 Some(Ok(chunk)) => lines.push(&chunk, &mut |record| {
-                    let derived = state::derive(&seen.found.facts, &seen.found.labels, Some(&record), now_ms(), core.seal_attempts(id));
+                    let derived = state::derive(&seen.found.facts, &seen.found.labels, Some(&record), now_ms(), core.seal_attempts(id), Life::Unknown);
                     tell(stand, Stand::At(derived.state));
                 }),
                 Some(Err(_)) | None => return Ok(Stayed::LogEnded),

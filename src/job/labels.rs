@@ -261,7 +261,16 @@ pub(super) mod tests {
         use std::os::unix::ffi::OsStringExt as _;
         let full = sample();
         assert_eq!(JobLabels::parse(&full.write()), Some(full.clone()));
-        let bare = JobLabels { deliverer: None, trace: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
+        let bare = JobLabels {
+            deliverer: None,
+            trace: None,
+            head: None,
+            model: None,
+            idempotency: None,
+            idempotency_args: None,
+            dirty: false,
+            ..full.clone()
+        };
         let bare = JobLabels { trace: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };

@@ -8,8 +8,8 @@ use super::status::{self, Observed};
 use crate::engine::UploadStream;
 use crate::error::{Error, Result};
 use crate::protocol::paths;
-use crate::{fault, weaken};
 use crate::telemetry::step;
+use crate::{fault, weaken};
 
 /// How long a second start may take to seal: it walks the whole workspace.
 const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);

@@ -98,7 +98,7 @@ fn task_status(state: JobState) -> TaskStatus {
 fn task(status: &JobStatus) -> Task {
     let updated = status.ended_at.as_ref().or(status.last_event_at.as_ref()).unwrap_or(&status.started_at);
     // Counted from the start; as long as it has not ended, it is kept for at least so long.
-    let ttl_ms = status.elapsed_ms.saturating_add(status.ttl_seconds.saturating_mul(1000));
+    let ttl_ms = status.elapsed_ms.unwrap_or(0).saturating_add(status.ttl_seconds.saturating_mul(1000));
     Task::new(status.job_id.as_str(), task_status(status.state), &status.started_at, updated)
         .with_status_message(message(status))
         .with_ttl_ms(ttl_ms)

@@ -25,11 +25,11 @@ mod init;
 mod kills;
 mod mcp;
 mod processes;
+mod queue;
 mod races;
 mod report;
-mod upstream;
-mod queue;
 mod stuck;
+mod upstream;
 mod world;
 
 use std::collections::BTreeMap;
@@ -40,7 +40,22 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES, host_end::CASES, init::CASES, engine::cases().as_slice(), upstream::CASES, gateway_points::CASES, gateway::CASES, queue::CASES, stuck::CASES, races::CASES, races::instances::CASES, races::scale::CASES, races::soak::CASES].concat()
+    [
+        host::CASES,
+        host_end::CASES,
+        init::CASES,
+        engine::cases().as_slice(),
+        upstream::CASES,
+        gateway_points::CASES,
+        gateway::CASES,
+        queue::CASES,
+        stuck::CASES,
+        races::CASES,
+        races::instances::CASES,
+        races::scale::CASES,
+        races::soak::CASES,
+    ]
+    .concat()
 }
 
 /// Writes `docs/FAULTS.md`; what was not run stays as it was.
