@@ -245,7 +245,7 @@ mod tests {
         let facts = status::just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i");
         let facts = ContainerFacts { state, started_unix_ms: Some(1_100_000), ..facts };
         let found = status::Found::from_facts(facts, "default").unwrap();
-        let derived = state::derive(&found.facts, &found.labels, None, 1_200_000, 0);
+        let derived = state::derive(&found.facts, &found.labels, None, 1_200_000, 0, Life::Unknown);
         Observed { found, last: None, derived }
     }
 

@@ -271,7 +271,6 @@ pub(super) mod tests {
             dirty: false,
             ..full.clone()
         };
-        let bare = JobLabels { trace: None, head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));

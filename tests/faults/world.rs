@@ -182,7 +182,7 @@ impl World {
     fn patch_of(&self, job: &str) -> String {
         let (_, out, err) = self.run(&["result", "--json", job], &[]);
         // One document, whatever the outcome.
-        let _: Value = serde_json::from_str(&out).unwrap_or_else(|_| serde_json::from_str(&err).unwrap_or_else(|e| panic!("{e}: {out}{err}")));
+        let result: Value = serde_json::from_str(&out).unwrap_or_else(|_| serde_json::from_str(&err).unwrap_or_else(|e| panic!("{e}: {out}{err}")));
         let (code, patch, _) = self.run(&["diff", job], &[]);
         let ran = patch.lines().filter(|line| *line == format!("+{RAN}")).count();
         assert!(ran <= 1, "it ran {ran} times:\n{patch}");
