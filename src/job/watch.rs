@@ -29,6 +29,10 @@ pub(super) async fn watch(core: &Arc<Core>, id: &JobId, on_progress: &mut (dyn F
     let mut absence = Absence::new(core.settings.engine.away_seconds);
     loop {
         let seen = match (status::observe(core, id).await, &delivered) {
+            // No tombstone could be made, as on a full disk: this process alone knows why.
+            (Ok(Some(seen)), Err(_)) if seen.found.facts.state == ContainerState::Created && seen.found.labels.ended.is_none() => {
+                return core.deliveries.failure(id).map_or_else(|| Ok(seen.status()), Err);
+            }
             (Ok(Some(seen)), _) => seen,
             (Ok(None), Err(_)) => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
             (Ok(None), Ok(())) => return Err(super::id::not_found()),

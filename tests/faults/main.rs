@@ -64,6 +64,12 @@ pub fn write_page(found: &BTreeMap<&str, Row>) {
     std::fs::write(document::page(), document::text(&cases(), found, &before)).expect("docs/FAULTS.md");
 }
 
+/// Cases that `make faults` runs and `make test` does not, by the beginning of their ids, each with the reason.
+const LONG: &[(&str, &str)] = &[
+    ("queue.fifty", "fifty jobs in three slots take minutes"),
+    ("scale.", "hundreds of kept jobs and 32 delegations at once leave nothing for the tests beside them"),
+];
+
 fn main() -> ExitCode {
     let cases = cases();
     let mode = std::env::var("ANCHORHOLD_FAULTS").unwrap_or_default();
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
         let wanted = kills::Wanted { kills: 12, workers: 1, seed: 4 };
         if kills::run(&wanted) { Ok(()) } else { Err("the table says what went wrong".into()) }
     }));
-    trials.extend(cases.into_iter().map(|case| {
+    trials.extend(cases.into_iter().filter(|case| !LONG.iter().any(|(part, _)| case.id.starts_with(part))).map(|case| {
         Trial::test(case.id, move || {
             let row = (case.run)();
             println!("{row:?}");

