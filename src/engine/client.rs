@@ -91,6 +91,21 @@ impl Engine {
         Ok(answers::from_engine(&self.host, version, info))
     }
 
+    /// The clock of the engine's host, in unix milliseconds; it was that at some instant between the call and its answer.
+    pub async fn clock_ms(&self) -> Result<u64> {
+        const WHAT: &str = "ask the engine for the time";
+        let info = self.short(WHAT, self.docker.info()).await?.map_err(|e| self.failed(WHAT, e))?;
+        info.system_time.as_deref().and_then(answers::unix_ms).ok_or_else(|| Error::new(Code::EngineError, format!("{WHAT}: it gave none")))
+    }
+
+    /// Takes a restart policy off a container, so that what has ended stays ended.
+    pub async fn never_restart(&self, c: &ContainerRef) -> Result<()> {
+        const WHAT: &str = "take the restart policy off the container";
+        let policy = bollard::models::RestartPolicy { name: Some(bollard::models::RestartPolicyNameEnum::NO), maximum_retry_count: None };
+        let body = bollard::models::ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
+        self.short(WHAT, self.docker.update_container(c.as_str(), body)).await?.map_err(|e| self.failed(WHAT, e))
+    }
+
     /// Creates a container (and its volumes). A name that is taken is [`crate::error::Code::EngineError`] with detail `conflict: true`; an
     /// image that is not there is [`Code::ImageMissing`]. Also returns the engine's warnings: what it will not enforce.
     ///

@@ -16,7 +16,7 @@ use super::secret::Secret;
 use super::store::JobRecord;
 use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LINE, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LABELS, MAX_LINE, Upstream};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -132,7 +132,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(None) => error("invalid", "there is no such file of the ledger"),
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
-        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
+        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms() },
     }
 }
 
@@ -149,6 +149,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         instance,
         bounds,
         ceilings,
+        stay,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -165,6 +166,11 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
         return error("invalid", "max_running_jobs or instance is out of range");
     }
+    if stay.labels.iter().map(|(key, value)| key.len().saturating_add(value.len())).sum::<usize>() > MAX_LABELS {
+        return error("invalid", "the labels are too long");
+    }
+    // A span counts from now by this clock, whatever the client's says.
+    let expires_unix = if stay.pass_seconds == 0 { expires_unix } else { (crate::fault::unix_ms() / 1000).saturating_add(stay.pass_seconds) };
     if ceilings.requests == 0 || ceilings.connections == 0 {
         return error("invalid", "ceilings that let nothing pass");
     }
@@ -209,6 +215,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         reserved: 0,
         stopped: None,
+        stay,
     };
     match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
         Ok(()) => AdminResponse::Ok,

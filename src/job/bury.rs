@@ -8,7 +8,6 @@ use super::JobId;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
-use super::time::now_ms;
 use crate::engine::{ContainerRef, ObjectName};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
@@ -39,8 +38,9 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
         }
         problems
     };
-    let ((), removed) = tokio::join!(core.gateway.revoke(&engine, &core.settings, id.as_str()), removing);
-    problems.extend(removed);
+    // The pass first: volumes without a container are restored for as long as the gateway knows their job.
+    core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
+    problems.extend(removing.await);
     for problem in &problems {
         tracing::warn!(job = %id, problem, "left for the sweep");
     }
@@ -65,10 +65,40 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         reason: Reason::Failed,
         code: error.code,
         detail: format!("It could not be delivered and never ran: {}.{hint}", error.chain()),
-        at_ms: now_ms(),
+        at_ms: core.now_ms(),
     };
-    if let Err(e) = entomb(core, labels, container, image_id, ended).await {
+    let buried = match entomb(core, labels, container, image_id, ended).await {
+        Ok(true) => Ok(()),
+        Ok(false) => removed_before_start(core, labels, container, image_id).await,
+        Err(e) => Err(e),
+    };
+    if let Err(e) = buried {
         tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+    }
+}
+
+/// The container vanished while it was delivered. Where somebody removed it from outside, its volumes are left and nobody has told the job's end; who
+/// cancelled it has left a tombstone, under the very name.
+async fn removed_before_start(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str) -> Result<()> {
+    let engine = core.engine().await?;
+    let gone = engine.inspect_container(container).await?.is_none();
+    if !gone || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
+        return Ok(());
+    }
+    let ended = Ended {
+        reason: Reason::Interrupted,
+        code: Code::JobLost,
+        detail: "Its container was removed from outside before it started; nothing has run.".to_owned(),
+        at_ms: core.now_ms(),
+    };
+    let labels = JobLabels { ended: Some(ended), ..labels.clone() };
+    match engine.create_container(&spec::tombstone(image_id, &labels)?).await {
+        Ok(_) => {
+            remove(core, &labels.id, container).await;
+            Ok(())
+        }
+        Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -78,7 +108,7 @@ pub(super) async fn cancelled_before_start(core: &Core, labels: &JobLabels, cont
         reason: Reason::Cancelled,
         code: Code::JobCancelled,
         detail: "It was cancelled before it started; nothing has run.".to_owned(),
-        at_ms: now_ms(),
+        at_ms: core.now_ms(),
     };
     entomb(core, labels, container, image_id, ended).await
 }

@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
-use super::time::now_ms;
 use super::{bury, gateway};
 use crate::engine::{ContainerRef, ContainerSpec, Tolerance, UploadStream};
 use crate::error::{Code, Error, Result};
@@ -48,7 +47,7 @@ pub(super) struct Parcel {
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
 pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
     let Parcel { labels, container, image_id, asked, plan, request, admission } = parcel;
-    let left = labels.prepare_by.saturating_mul(1000).saturating_sub(now_ms());
+    let left = labels.prepare_by.saturating_mul(1000).saturating_sub(core.now_ms());
     // Beside the upload, so that it costs no time; the first failure of the two ends both.
     let work = async { tokio::try_join!(verify(core, &container, &asked), send(core, &labels, &container, plan, request, admission)).map(|_| ()) };
     // Whatever is dropped here in the middle leaves a container that is buried below; the packer ends when nobody reads.
@@ -78,6 +77,12 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
             tracing::warn!(job = %labels.id, error = error.chain(), "the delivery failed");
             bury::failed_delivery(core, &labels, &container, &image_id, error).await;
         }
+    }
+    if outcome.is_err()
+        && let Ok(engine) = core.engine().await
+    {
+        // Whoever took the job away meanwhile may have revoked the pass before it was admitted.
+        core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
     }
     outcome
 }

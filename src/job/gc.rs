@@ -3,18 +3,16 @@
 //! Everything is found by label, so it does not matter which process made it or died over it. Each step may run in several processes at once.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
 use super::labels::{self, JobLabels};
+use super::restore::{self, Word};
 use super::service::Core;
 use super::status::{Found, Observed};
-use super::time::now_ms;
 use super::{GcReport, JobId, bury, list, seal};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
-use crate::error::Result;
-use crate::protocol::admin::{AdminRequest, AdminResponse};
+use crate::error::{Code, Error, Result};
 
 /// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
 const YOUNG_MS: u64 = 30 * 1000;
@@ -27,12 +25,13 @@ const AT_ONCE: usize = 4;
 pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
     let engine = core.engine().await?;
     let instance = core.settings.engine.instance.as_str();
+    // Whose clock is not known cannot say what has expired.
+    if !core.tell_time(&engine).await {
+        return Err(Error::new(Code::EngineError, "sweep: the engine does not tell the time").with_hint("try again, and run `anchorhold doctor`"));
+    }
     // Passes before containers: a job is admitted after its container exists, so a pass that is seen now and has no
     // container in the later list is of a job that is gone.
-    let passes = match core.gateway.request(&engine, &core.settings, &AdminRequest::Jobs { instance: instance.to_owned() }, Duration::ZERO).await {
-        Ok(AdminResponse::Jobs { job_ids }) => job_ids,
-        _ => Vec::new(),
-    };
+    let word = Word::ask(core, &engine).await;
     let volumes = engine.list_volumes(&[(labels::INSTANCE, instance)]).await?;
     let rows = list::rows(core).await?;
     let alive: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
@@ -53,10 +52,17 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Step::Problem(problem) => report.problems.push(problem),
         }
     }
+    let mut restorable: HashSet<String> = HashSet::new();
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
-        let young = labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).is_some_and(|ms| now_ms() < ms.saturating_add(YOUNG_MS));
-        if alive.contains(job) || young {
+        let created_ms = restore::created_ms(&labels);
+        if alive.contains(job) || core.now_ms() < created_ms.saturating_add(YOUNG_MS) {
+            continue;
+        }
+        // What somebody removed from outside is made again by whoever looks for it, for as long as its result would be kept.
+        let kept = JobLabels::parse(&labels).is_none_or(|labels| core.now_ms() <= end_of_retention_ms(&labels));
+        if kept && !word.is_leftover(job, created_ms) {
+            restorable.insert(job.clone());
             continue;
         }
         match bury::remove_volume(core, &name).await {
@@ -65,11 +71,21 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Err(e) => report.problems.push(e.chain()),
         }
     }
-    for job_id in passes.into_iter().filter(|job_id| !alive.contains(job_id)) {
-        core.gateway.revoke(&engine, &core.settings, &job_id).await;
+    for job_id in word.jobs().iter().filter(|job_id| !alive.contains(*job_id) && !restorable.contains(*job_id)) {
+        // The last word of a job of which nothing else is left: kept as long as the job would be.
+        let account = core.gateway.account(&engine, &core.settings, job_id).await;
+        if account.and_then(|account| JobLabels::parse(&account.labels)).is_some_and(|labels| core.now_ms() <= end_of_retention_ms(&labels)) {
+            continue;
+        }
+        core.gateway.revoke(&engine, &core.settings, job_id).await;
         report.passes += 1;
     }
     Ok(report)
+}
+
+/// When a job that was removed from outside would have expired at the latest; when it ended is not known.
+fn end_of_retention_ms(labels: &JobLabels) -> u64 {
+    labels.latest_end_ms().saturating_add(labels.ttl_seconds.saturating_mul(1000))
 }
 
 enum Step {
@@ -91,7 +107,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Finished(labels.id, problems);
     }
     if row.name.starts_with("anchorhold-key-") {
-        if now_ms() < labels.created_ms.saturating_add(YOUNG_MS) {
+        if core.now_ms() < labels.created_ms.saturating_add(YOUNG_MS) {
             return Step::Kept;
         }
         let problems = bury::remove(core, &labels.id, &container).await;
@@ -105,7 +121,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
             Err(e) => Step::Problem(e.chain()),
         };
     }
-    if !is_expired(&seen, now_ms()) {
+    if !is_expired(&seen, core.now_ms()) {
         return Step::Kept;
     }
     match bury::claim(core, &labels.id, &container).await {
@@ -144,7 +160,7 @@ mod tests {
             ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
         };
         let derived = derive(&facts, &sample(), None, now, 0);
-        Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
+        Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived, now_ms: now }
     }
 
     #[test]

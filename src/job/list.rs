@@ -1,5 +1,6 @@
 //! Many jobs at once.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use futures_util::StreamExt as _;
@@ -7,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::labels;
 use super::service::Core;
 use super::status::{self, Found, Observed};
-use super::{JobStatus, ListFilter, log};
+use super::{JobStatus, ListFilter, log, restore};
 use crate::engine::{ContainerFacts, ContainerState};
 use crate::error::Result;
 
@@ -25,7 +26,13 @@ pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
 pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
     let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let instance = core.settings.engine.instance.as_str();
-    let mut found: Vec<Found> = rows(core).await?.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
+    let engine = core.engine().await?;
+    let (rows, _) = tokio::join!(rows(core), core.tell_time(&engine));
+    let rows = rows?;
+    let has_container: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
+    let mut without = restore::all(core, &has_container).await?;
+    without.retain(|seen| workspace.as_deref().is_none_or(|wanted| is_of(&seen.found, wanted)));
+    let mut found: Vec<Found> = rows.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
     found.retain(|job| workspace.as_deref().is_none_or(|wanted| is_of(job, wanted)));
     let mut jobs: Vec<JobStatus> = futures_util::stream::iter(found)
         .map(|job| look(core, job))
@@ -33,6 +40,7 @@ pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStat
         .filter_map(|seen| async move { Some(seen?.status()) })
         .collect()
         .await;
+    jobs.extend(without.iter().map(Observed::status));
     jobs.retain(|job| filter.status_word.as_deref().is_none_or(|word| word == job.state.status_word()));
     jobs.sort_by(|a, b| b.started_unix_ms.cmp(&a.started_unix_ms).then_with(|| b.job_id.cmp(&a.job_id)));
     Ok(jobs)
@@ -45,11 +53,11 @@ fn is_of(job: &Found, wanted: &Path) -> bool {
 /// A row as a job; `None` for one that vanished meanwhile.
 pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
     match job.facts.state {
-        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+        ContainerState::Running | ContainerState::Paused => {
             let last = log::last(core, &job.container()).await;
             status::judged(core, job.facts, last)
         }
-        ContainerState::Exited | ContainerState::Dead => {
+        ContainerState::Exited | ContainerState::Dead | ContainerState::Restarting => {
             let facts = core.engine().await.ok()?.inspect_container(&job.container()).await.ok()??;
             status::judged(core, facts, None)
         }

@@ -24,7 +24,9 @@ mod labels;
 mod list;
 mod log;
 pub mod model;
+mod overstay;
 pub mod readiness;
+mod restore;
 mod seal;
 pub mod service;
 mod spec;
@@ -37,6 +39,7 @@ mod watch;
 pub mod weakness;
 
 pub use audit::LedgerPart;
+pub use consume::Claimed;
 pub use id::JobId;
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {

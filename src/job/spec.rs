@@ -73,7 +73,7 @@ pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels, walls: &
         target: target.to_owned(),
         read_only: false,
         copy_owner: false,
-        labels: labels.write_volume(),
+        labels: labels.write(),
         quota: walls.disk_quota.then_some(room),
     };
     let tmp_bytes = (limits.memory.0 / 4).min(TMP_BYTES);

@@ -12,14 +12,13 @@ use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
-use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, spec};
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, restore, spec};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Upstream};
+use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Stay, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::workspace::Plan;
 
@@ -140,8 +139,12 @@ fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inhe
 
 async fn find_remote(core: &Arc<Core>) -> Result<Remote> {
     let engine = core.engine().await?;
-    let (image, found, facts) =
-        tokio::join!(crate::image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
+    let (image, found, facts, _) = tokio::join!(
+        crate::image::check(&engine, &core.settings),
+        gateway::look(&engine, &core.settings),
+        core.engine_facts(&engine),
+        core.tell_time(&engine)
+    );
     let image = image?;
     let facts: EngineFacts = facts?;
     // Before the gateway: an engine that is refused gets nothing at all. What the gateway knows of quotas is put in afterwards.
@@ -202,7 +205,7 @@ impl Draft<'_> {
         let Self { core, request, local, plan, remote, model, keyed } = self;
         let settings = &core.settings;
         let id = JobId::random();
-        let created_ms = now_ms();
+        let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
         let queue_seconds = settings.limits.queue_seconds;
@@ -227,6 +230,7 @@ impl Draft<'_> {
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
             ended: None,
+            restored: None,
         };
         let pass = new_pass();
         let job_request = JobRequest {
@@ -252,14 +256,15 @@ impl Draft<'_> {
             manifest_sha256: String::new(),
             commit_subject: subject(plan.head_subject()),
         };
-        let admission = Admission {
+        let pass_seconds = PREPARE_SECONDS.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS);
+        let mut admission = Admission {
             job_id: id.to_string(),
             pass_sha256: sha256_hex(pass.as_bytes()),
             allowed_models: settings.model.allowed_models.clone(),
             upstream: local.upstream,
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
-            expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
+            expires_unix: (created_ms / 1000).saturating_add(pass_seconds),
             max_running_jobs: settings.engine.max_running_jobs,
             instance: settings.engine.instance.clone(),
             bounds: JobBounds { requests: settings.limits.requests, denials: settings.limits.denials, output_tokens: settings.limits.output_tokens },
@@ -268,10 +273,12 @@ impl Draft<'_> {
                 requests: settings.gateway.max_requests,
                 connections: settings.gateway.max_connections,
             },
+            stay: Stay { pass_seconds, record_seconds: settings.retention.ttl_seconds, labels: Default::default() },
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
-        container_spec.labels = labels.write();
+        restore::keep_with_volumes(&mut container_spec, &labels)?;
+        admission.stay.labels = labels.write();
         let made = match &keyed {
             None => Ok(remote.engine.create_container(&container_spec).await?),
             Some(keyed) => create_keyed(core, &remote.engine, container_spec.clone(), &id, keyed).await?,
@@ -323,7 +330,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
             }
             Err(e) if e.details.get("conflict") == Some(&true.into()) => {
                 let rows = list_keyed(core, keyed).await?;
-                if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name)) {
+                if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name, core.now_ms())) {
                     engine.remove_container(&ContainerRef::Id(stale.id.clone())).await?;
                 } else if let Some(found) = rows.into_iter().find_map(|facts| Found::from_facts(facts, instance)) {
                     return Ok(Err(found));
@@ -340,9 +347,9 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
 }
 
 /// A container that a dead process left under a key's name.
-fn is_stale(row: &ContainerFacts, key_name: &ObjectName) -> bool {
+fn is_stale(row: &ContainerFacts, key_name: &ObjectName, now_ms: u64) -> bool {
     let created = row.labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(row.created_unix_ms);
-    row.name == key_name.as_str() && now_ms() > created.saturating_add(KEY_STALE_MS)
+    row.name == key_name.as_str() && now_ms > created.saturating_add(KEY_STALE_MS)
 }
 
 fn subject(head: Option<&str>) -> String {

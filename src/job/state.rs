@@ -15,7 +15,8 @@
 //!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout · interrupted · lost
 //! ```
 //! Only these move a job: `start` and the delivery (create, start), `init` (everything inside, by its exit code), `cancel`
-//! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue), and
+//! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue; a new container upon
+//! the volumes of one that somebody removed), and
 //! `consume` and the sweep (removal). Time alone moves `preparing` to `interrupted`.
 
 use std::borrow::Cow;
@@ -48,11 +49,18 @@ pub(super) struct Derived {
     pub overdue: bool,
     /// It is being removed: as good as gone.
     pub gone: bool,
+    /// There is no container, and none can be made.
+    pub absent: bool,
 }
 
 impl Derived {
     fn new(state: JobState, detail: &'static str) -> Self {
-        Self { state, reason: None, detail: Cow::Borrowed(detail), ended_ms: None, needs_seal: false, overdue: false, gone: false }
+        Self { state, reason: None, detail: Cow::Borrowed(detail), ended_ms: None, needs_seal: false, overdue: false, gone: false, absent: false }
+    }
+
+    /// The engine holds nothing from which the job could be sealed.
+    pub(super) fn absent(detail: String) -> Self {
+        Self { detail: Cow::Owned(detail), absent: true, ..Self::ended(Reason::Lost, None) }
     }
 
     fn ended(reason: Reason, ended_ms: Option<u64>) -> Self {
@@ -95,11 +103,25 @@ pub(super) fn derive(facts: &ContainerFacts, labels: &JobLabels, last: Option<&P
         return Derived { detail: Cow::Owned(ended.detail.clone()), ..Derived::ended(ended.reason, Some(ended.at_ms)) };
     }
     match facts.state {
+        ContainerState::Created if labels.restored.is_some() && seal_attempts < MAX_SEAL_ATTEMPTS => Derived {
+            needs_seal: true,
+            ..Derived::new(JobState::Sealing, "Somebody removed its container; it is made again upon what is left, only to seal.")
+        },
+        ContainerState::Created if labels.restored.is_some() => Derived {
+            detail: Cow::Borrowed(
+                "Somebody removed its container, and one that was made again could not be started: nothing can be said about changes.",
+            ),
+            ..Derived::ended(Reason::Lost, None)
+        },
         ContainerState::Created if now_ms / 1000 <= labels.prepare_by => Derived::new(JobState::Preparing, "The workspace is being delivered."),
         ContainerState::Created => Derived {
             detail: Cow::Borrowed("The process that delivered it ended before the job started; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
+        // Told by a restart policy to start again what has ended; it ends at once with the same code.
+        ContainerState::Restarting if facts.exit_code.and_then(Reason::from_exit_code).is_some() => {
+            Derived::ended(facts.exit_code.and_then(Reason::from_exit_code).unwrap_or(Reason::Lost), facts.finished_unix_ms)
+        }
         ContainerState::Running | ContainerState::Restarting => {
             Derived { overdue: overdue(facts, labels, now_ms), ..inside(last.map(|record| record.phase)) }
         }

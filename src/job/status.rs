@@ -1,10 +1,12 @@
 //! A job as one looks at it: found by its name, read, derived, rendered.
 
+use std::time::Duration;
+
 use super::labels::JobLabels;
 use super::service::Core;
 use super::state::{Derived, derive};
-use super::time::{now_ms, rfc3339};
-use super::{JobId, JobStatus, log, spec};
+use super::time::rfc3339;
+use super::{JobId, JobStatus, labels, log, restore, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::progress::{Phase, Progress};
@@ -25,7 +27,8 @@ impl Found {
     /// A container as a job of this instance; `None`: it is none, or it is already consumed.
     pub(super) fn from_facts(facts: ContainerFacts, instance: &str) -> Option<Self> {
         let labels = JobLabels::parse(&facts.labels)?;
-        let named = facts.name == format!("anchorhold-{}", labels.id);
+        // It is found by its label, so that it may be renamed; two names of ours say that it is no job any more, or none yet.
+        let named = facts.name != format!("anchorhold-{}-consumed", labels.id) && !facts.name.starts_with("anchorhold-key-");
         (named && (labels.instance == instance || weaken::off("callers.instance"))).then_some(Self { facts, labels })
     }
 
@@ -40,27 +43,85 @@ pub(super) struct Observed {
     pub found: Found,
     pub last: Option<Progress>,
     pub derived: Derived,
+    /// When that was, in unix milliseconds by the engine's clock.
+    pub now_ms: u64,
 }
 
 impl Observed {
     pub(super) fn status(&self) -> JobStatus {
-        render(&self.found.labels, &self.derived, self.last.as_ref(), now_ms())
+        render(&self.found.labels, &self.derived, self.last.as_ref(), self.now_ms)
     }
 }
 
-/// Looks at a job: one inspect, and beside it the tail of its log.
+/// What the engine shows of a job's container.
+pub(super) enum Sight {
+    /// It is there.
+    Job(Box<Observed>),
+    /// It is being removed by our rules.
+    Going,
+    /// There is none.
+    Nothing,
+}
+
+/// How long a container that is being removed is waited for.
+const REMOVED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Looks at a job; where somebody removed its container, at what is left of it ([`restore`]).
 pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>> {
-    let name = ContainerRef::Name(spec::job_name(id)?);
+    match look(core, id).await? {
+        Sight::Job(seen) => Ok(Some(*seen)),
+        Sight::Going => Ok(None),
+        Sight::Nothing => restore::find(core, id).await,
+    }
+}
+
+/// Looks at a job's container: one inspect by its name, and beside it the tail of its log; only where there is none of that name, a list by its label.
+pub(super) async fn look(core: &Core, id: &JobId) -> Result<Sight> {
     let engine = core.engine().await?;
-    let (facts, last) = tokio::join!(engine.inspect_container(&name), log::last(core, &name));
-    Ok(facts?.and_then(|facts| judged(core, facts, last)).filter(|seen| seen.found.labels.id == *id))
+    let mut name = ContainerRef::Name(spec::job_name(id)?);
+    let until = tokio::time::Instant::now() + REMOVED_WITHIN;
+    loop {
+        let (facts, last, _) = tokio::join!(engine.inspect_container(&name), log::last(core, &name), core.tell_time(&engine));
+        let removing = match facts? {
+            Some(facts) if facts.state == ContainerState::Removing => true,
+            Some(facts) => match judged(core, facts, last).filter(|seen| seen.found.labels.id == *id) {
+                Some(seen) => return Ok(Sight::Job(Box::new(seen))),
+                // Something else has the name.
+                None => false,
+            },
+            None => false,
+        };
+        let rows = engine.list_containers(&[(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::JOB, id.as_str())]).await?;
+        let renamed = rows.iter().find(|row| {
+            ContainerRef::Id(row.id.clone()) != name
+                && row.state != ContainerState::Removing
+                && Found::from_facts((*row).clone(), &core.settings.engine.instance).is_some_and(|found| found.labels.id == *id)
+        });
+        match renamed {
+            Some(row) => name = ContainerRef::Id(row.id.clone()),
+            // Removed under its own name, so from outside: what is left of it shows when that is through.
+            None if (removing || !rows.is_empty() && rows.iter().all(|row| row.state == ContainerState::Removing && !ours_to_remove(row)))
+                && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            None if rows.is_empty() => return Ok(Sight::Nothing),
+            None => return Ok(Sight::Going),
+        }
+    }
+}
+
+/// Whether a container carries a name that we give to what is to be removed, or is not a job yet.
+fn ours_to_remove(row: &ContainerFacts) -> bool {
+    row.name.ends_with("-consumed") || row.name.starts_with("anchorhold-key-")
 }
 
 /// The same from facts that are already there.
 pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Option<Observed> {
     let found = Found::from_facts(facts, &core.settings.engine.instance)?;
-    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms(), core.seal_attempts(&found.labels.id));
-    (!derived.gone).then_some(Observed { found, last, derived })
+    let now_ms = core.now_ms();
+    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms, core.seal_attempts(&found.labels.id));
+    (!derived.gone).then_some(Observed { found, last, derived, now_ms })
 }
 
 /// The facts of a container that was made this instant; saves an inspect.

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobStatus, seal};
+use super::{JobId, JobStatus, overstay, seal};
 use crate::engine::ContainerState;
 use crate::error::Result;
 use crate::protocol::progress::Progress;
@@ -33,14 +33,18 @@ pub(super) async fn watch(core: &Core, id: &JobId, on_progress: &mut (dyn FnMut(
         if seen.derived.overdue {
             seal::kill_overdue(core, &seen).await?;
         }
+        overstay::thaw_if_due(core, &seen).await?;
+        if seen.derived.absent {
+            return Ok(seen.status());
+        }
         match seen.found.facts.state {
+            _ if seen.derived.needs_seal => {
+                seal::seal_again(core, seen).await?;
+            }
             ContainerState::Created if !seen.derived.state.is_final() => tokio::time::sleep(DELIVERY_POLL).await,
             ContainerState::Created => return Ok(seen.status()),
             ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
                 follow(core, &seen, &mut told, on_progress).await?;
-            }
-            _ if seen.derived.needs_seal => {
-                seal::seal_again(core, seen).await?;
             }
             _ => {
                 // What was logged before anybody followed.

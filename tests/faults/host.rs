@@ -3,13 +3,8 @@
 use crate::case::{Case, Row};
 use crate::world::{Expected, World, slow_task};
 
-pub const CASES: &[Case] = &[Case {
-    id: "host.delegate.running",
-    fault: "kill -9 of the waiting `delegate`",
-    step: "Codex runs",
-    points: &[],
-    run: waiting_process_dies,
-}];
+pub const CASES: &[Case] =
+    &[Case { id: "host.delegate.running", fault: "kill -9 of the waiting `delegate`", step: "Codex runs", points: &[], run: waiting_process_dies }];
 
 /// A job that goes on without whoever started it.
 const UNHARMED: Expected = Expected { states: &["completed"], reasons: &["completed"], patches: &["whole"] };

@@ -12,6 +12,7 @@ mod support;
 
 mod case;
 mod coverage;
+mod hands;
 mod host;
 mod report;
 mod world;
@@ -23,7 +24,7 @@ use libtest_mimic::{Arguments, Trial};
 
 /// All cases, by area.
 fn cases() -> Vec<Case> {
-    [host::CASES].concat()
+    [host::CASES, &hands::cases()].concat()
 }
 
 fn main() -> ExitCode {
