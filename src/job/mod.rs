@@ -2,6 +2,7 @@
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
 //! [`start`] and [`deliver`] make a job, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
 
 mod admin;

@@ -179,7 +179,7 @@ impl World {
         }
         let (code, out, err) = self.run(&["gc", "--json"], &[]);
         let swept: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {code:?} {out}{err}"));
-        assert_eq!(swept["passes"], 0, "a pass was left: {swept:#}");
+        assert_eq!(swept["report"]["passes"], 0, "a pass was left: {swept:#}");
     }
 
     /// What is there of this user beside the gateway.

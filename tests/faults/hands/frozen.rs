@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::UNHARMED;
+use super::{UNHARMED, sleepy_task};
 use crate::case::{Case, Row};
 use crate::support::docker;
-use crate::world::{Expected, World, job_id, slow_task};
+use crate::world::{Expected, World, job_id};
 
 const DEADLINE: Expected = Expected { states: &["timeout"], reasons: &["deadline"], patches: &["partial"] };
 /// Seconds; the least that the settings take.
@@ -32,7 +32,7 @@ pub const CASES: &[Case] = &[
 fn frozen(command: &[&str], grace: u64) -> Row {
     let world = World::product();
     let variables = [("ANCHORHOLD_LIMITS_DEADLINE_SECONDS", SECONDS), ("ANCHORHOLD_LIMITS_QUEUE_SECONDS", SECONDS)];
-    let (code, out, err) = world.run(&["delegate", "--detach", "--json", "--", &slow_task(600)], &variables);
+    let (code, out, err) = world.run(&["delegate", "--detach", "--json", "--", &sleepy_task(600)], &variables);
     assert_eq!(code, Some(0), "{out}{err}");
     let job = job_id(&out);
     world.wait_until_it_ran(&job);
@@ -45,7 +45,7 @@ fn frozen(command: &[&str], grace: u64) -> Row {
 
 fn thawed() -> Row {
     let world = World::product();
-    let job = world.detach(&slow_task(2));
+    let job = world.detach(&sleepy_task(2));
     world.wait_until_it_ran(&job);
     docker(&["pause", &World::container(&job)]);
     let status = world.status(&job);

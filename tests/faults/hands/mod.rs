@@ -1,5 +1,6 @@
 //! What a user's own hands do to jobs: `docker rm`, prune, stop, kill, pause, rename, restart; images and volumes taken away; full disks; clocks that step.
 
+mod clock;
 mod frozen;
 mod output;
 mod removed;
@@ -7,11 +8,12 @@ mod signalled;
 
 use crate::case::Case;
 use crate::support::docker;
-use crate::world::{Expected, World, quick_task, slow_task};
+use crate::support::rehearsal::{Step, task};
+use crate::world::{Expected, World, quick_task};
 
 /// All of this area.
 pub fn cases() -> Vec<Case> {
-    [removed::CASES, signalled::CASES, frozen::CASES, output::CASES].concat()
+    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES].concat()
 }
 
 /// The agent's first deed is sealed, the second never happened.
@@ -19,9 +21,15 @@ const INTERRUPTED: Expected = Expected { states: &["interrupted"], reasons: &["i
 /// Nothing of the job was hurt.
 const UNHARMED: Expected = Expected { states: &["completed"], reasons: &["completed"], patches: &["whole"] };
 
+/// The agent's first deed, so many seconds of sleep, and its second one. While it sleeps the model has answered twice, so the first deed is done.
+fn sleepy_task(seconds: u64) -> String {
+    let sleep = format!("sleep {seconds}");
+    task(&[Step::Shell("echo ran >>once.txt"), Step::Shell(&sleep), Step::Shell("echo done >done.txt"), Step::Say("done")])
+}
+
 /// Longer than any case looks: only an end from outside ends it.
 fn endless(world: &World) -> String {
-    let job = world.detach(&slow_task(600));
+    let job = world.detach(&sleepy_task(600));
     world.wait_until_it_ran(&job);
     job
 }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::{UNHARMED, ended};
+use super::{UNHARMED, ended, sleepy_task};
 use crate::case::{Case, Row};
 use crate::support::docker;
 use crate::world::{World, job_id, quick_task};
@@ -51,7 +51,7 @@ fn image_gone() -> Row {
     let name = format!("anchorhold/runtime:{}", world.env.instance());
     docker(&["tag", &image, &name]);
     let own = [("ANCHORHOLD_IMAGE_NAME", name.as_str())];
-    let (code, out, err) = world.run(&["delegate", "--detach", "--json", "--", &crate::world::slow_task(3)], &own);
+    let (code, out, err) = world.run(&["delegate", "--detach", "--json", "--", &sleepy_task(3)], &own);
     assert_eq!(code, Some(0), "{out}{err}");
     let job = job_id(&out);
     world.wait_until_it_ran(&job);

@@ -1,9 +1,9 @@
 //! Containers, volumes and the gateway, removed by hand.
 
-use super::{INTERRUPTED, UNHARMED, ended, endless, there};
+use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
 use crate::case::{Case, Row};
 use crate::support::docker;
-use crate::world::{Expected, World, slow_task};
+use crate::world::{Expected, World};
 
 const LOST: Expected = Expected { states: &["lost"], reasons: &["lost"], patches: &["lost"] };
 
@@ -113,7 +113,7 @@ fn with_gateway_state() -> Row {
     docker(&["rm", "-f", &gateway]);
     docker(&["volume", "rm", "-f", &format!("{gateway}-socket"), &format!("{gateway}-state")]);
     // A new gateway that knows nothing of the job: not a reason to throw its work away.
-    let (code, out, err) = world.run(&["delegate", "--json", "--", &slow_task(0)], &[]);
+    let (code, out, err) = world.run(&["delegate", "--json", "--", &sleepy_task(0)], &[]);
     assert_eq!(code, Some(0), "{out}{err}");
     assert_eq!(world.run(&["consume", &crate::world::job_id(&out)], &[]).0, Some(0));
     world.aftermath(&job, &INTERRUPTED)
@@ -133,7 +133,7 @@ fn swept() -> Row {
 
 fn volume_in_use() -> Row {
     let world = World::product();
-    let job = world.detach(&slow_task(3));
+    let job = world.detach(&sleepy_task(3));
     world.wait_until_it_ran(&job);
     for which in ["workspace", "job"] {
         // The engine keeps what a container uses.

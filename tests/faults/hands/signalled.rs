@@ -1,9 +1,9 @@
 //! `docker stop`, `kill`, `restart`, `start`, `update` and `rename`.
 
-use super::{INTERRUPTED, UNHARMED, ended, endless, there};
+use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
 use crate::case::{Case, Row};
 use crate::support::docker;
-use crate::world::{Expected, World, slow_task};
+use crate::world::{Expected, World};
 
 const CANCELLED: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["partial"] };
 
@@ -35,7 +35,7 @@ fn hit(command: &[&str], expected: &Expected) -> Row {
 /// Signals that mean nothing to a job.
 fn unheard() -> Row {
     let world = World::product();
-    let job = world.detach(&slow_task(3));
+    let job = world.detach(&sleepy_task(3));
     world.wait_until_it_ran(&job);
     for signal in ["HUP", "QUIT", "USR2"] {
         assert_eq!(docker(&["kill", "-s", signal, &World::container(&job)]).trim(), World::container(&job));
@@ -53,7 +53,7 @@ fn started_again() -> Row {
 /// The engine starts it again and again, whatever its end.
 fn always() -> Row {
     let world = World::product();
-    let job = world.detach(&slow_task(2));
+    let job = world.detach(&sleepy_task(2));
     world.wait_until_it_ran(&job);
     let container = World::container(&job);
     docker(&["update", "--restart", "always", &container]);
