@@ -140,11 +140,12 @@ impl World {
     /// What a job's result says of changes, checked against the patch.
     fn patch_of(&self, job: &str) -> String {
         let (_, out, err) = self.run(&["result", "--json", job], &[]);
-        let result: Value = serde_json::from_str(&out).unwrap_or_else(|_| serde_json::from_str(&err).unwrap_or_else(|e| panic!("{e}: {out}{err}")));
+        let _: Value = serde_json::from_str(&out).unwrap_or_else(|_| serde_json::from_str(&err).unwrap_or_else(|e| panic!("{e}: {out}{err}")));
         let (code, patch, _) = self.run(&["diff", job], &[]);
         let ran = patch.lines().filter(|line| *line == format!("+{RAN}")).count();
         assert!(ran <= 1, "it ran {ran} times:\n{patch}");
-        if code != Some(0) || result["ok"] == false {
+        // The result of a job that ended badly is not "ok", and has its partial work all the same.
+        if code != Some(0) {
             return if self.status(job)["state"] == "lost" { "lost".to_owned() } else { "none".to_owned() };
         }
         let whole = patch.contains("+done");
