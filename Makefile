@@ -73,6 +73,23 @@ attacks-mutate: weakened ## takes away each protection in turn: at least one att
 faults: weakened ## breaks every part at every step and prints what is true afterwards (ONLY=part of an id, JOBS=n)
 	@export $(TEST_VARIABLES) $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(ONLY)
 
+.PHONY: kills
+kills: weakened ## kills at random, KILLS=1000 times with JOBS=4 users (SEED=n runs the same again), and counts what was lost, leaked or ran twice
+	@export $(TEST_VARIABLES) KILLS="$(or $(KILLS),1000)" JOBS="$(or $(JOBS),4)" $(if $(SEED),SEED="$(SEED)"); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=kills cargo test --locked --test faults
+
+.PHONY: faults-document
+faults-document: weakened
+	@export $(TEST_VARIABLES) $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=document cargo test --locked --test faults -- $(ONLY)
+.PHONY: races
+races: weakened ## two processes upon one job, each race ROUNDS=200 times (ONLY=part of an id, SEED=n, JOBS=n)
+	@export $(TEST_VARIABLES) ROUNDS="$(or $(ROUNDS),200)" $(if $(SEED),SEED="$(SEED)") $(if $(JOBS),ANCHORHOLD_FAULTS_JOBS="$(JOBS)"); \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(or $(ONLY),races.)
+
+.PHONY: soak
+soak: weakened ## delegations with faults at random, and what came of them (JOBS=500, AT_ONCE=8, SEED=n)
+	@export $(TEST_VARIABLES) JOBS="$(or $(JOBS),500)" AT_ONCE="$(or $(AT_ONCE),8)" $(if $(SEED),SEED="$(SEED)"); \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- soak.
+
 .PHONY: attacks-document
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks

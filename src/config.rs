@@ -29,6 +29,10 @@ pub struct Settings {
     pub roots: RootSettings,
     /// What of a repository is sent.
     pub workspace: WorkspaceSettings,
+    /// The log.
+    pub log: LogSettings,
+    /// Spans and metrics.
+    pub telemetry: TelemetrySettings,
 }
 
 /// `[engine]`
@@ -45,6 +49,10 @@ pub struct EngineSettings {
     pub instance: String,
     /// What a job may do without on an engine that cannot enforce it; see [`ACCEPTABLE`].
     pub accept: Vec<String>,
+    /// Seconds in which the engine must answer a call, or go on with a stream; removing may take ten times as long.
+    pub answer_seconds: u64,
+    /// Seconds that whoever follows or delivers a job waits for an engine that went away.
+    pub away_seconds: u64,
 }
 
 /// What `[engine] accept` may name: without it such an engine is refused, with it the job's `isolation` says what is missing. `warnings`: what the
@@ -60,7 +68,15 @@ impl EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { host: String::new(), runtime: String::new(), max_running_jobs: 4, instance: "default".to_owned(), accept: Vec::new() }
+        Self {
+            host: String::new(),
+            runtime: String::new(),
+            max_running_jobs: 4,
+            instance: "default".to_owned(),
+            accept: Vec::new(),
+            answer_seconds: 60,
+            away_seconds: 120,
+        }
     }
 }
 
@@ -96,6 +112,10 @@ pub struct ModelSettings {
     pub allowed_models: Vec<String>,
     /// Seconds without one model answer after which the provider counts as unreachable.
     pub unreachable_seconds: u64,
+    /// Seconds that the provider may take from a request to the head of its answer.
+    pub answer_seconds: u64,
+    /// Seconds without an event in the middle of an answer after which it is cut off. Below the 300 after which Codex leaves by itself.
+    pub idle_seconds: u64,
 }
 
 impl Default for ModelSettings {
@@ -108,6 +128,8 @@ impl Default for ModelSettings {
             default_model: String::new(),
             allowed_models: Vec::new(),
             unreachable_seconds: 30,
+            answer_seconds: 300,
+            idle_seconds: 240,
         }
     }
 }
@@ -126,11 +148,20 @@ pub struct GatewaySettings {
     pub max_requests: u32,
     /// Connections of all jobs at once.
     pub max_connections: u32,
+    /// Seconds for which a job waits for a gateway that is gone or hangs.
+    pub gone_seconds: u64,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { name: "anchorhold-gateway".to_owned(), network: "bridge".to_owned(), tokens_per_day: 0, max_requests: 64, max_connections: 1024 }
+        Self {
+            name: "anchorhold-gateway".to_owned(),
+            network: "bridge".to_owned(),
+            tokens_per_day: 0,
+            max_requests: 64,
+            max_connections: 1024,
+            gone_seconds: 60,
+        }
     }
 }
 
@@ -142,6 +173,8 @@ pub struct LimitSettings {
     pub deadline_seconds: u64,
     /// Seconds that a job may wait for its slot.
     pub queue_seconds: u64,
+    /// Seconds without a sign of life after which a job ends; 0: never.
+    pub idle_seconds: u64,
     /// Memory of the cell, such as `4GiB`.
     pub memory: ByteSize,
     /// Processors.
@@ -167,6 +200,7 @@ impl Default for LimitSettings {
         Self {
             deadline_seconds: 1800,
             queue_seconds: 6 * 3600,
+            idle_seconds: 600,
             memory: ByteSize(4 << 30),
             cpus: 2.0,
             pids: 512,
@@ -220,6 +254,72 @@ impl Default for WorkspaceSettings {
     fn default() -> Self {
         Self { max_files: 500_000, max_bytes: ByteSize(4 << 30), max_file: ByteSize(256 << 20), max_path: 4095 }
     }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// `text` or `json`: form of the log on standard error.
+    pub format: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: "text".to_owned() }
+    }
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// Base URL of an OTLP collector over HTTP; `env`: what `OTEL_EXPORTER_OTLP_ENDPOINT` says; empty: none, and nothing is sent.
+    pub otlp_endpoint: String,
+    /// The same collector as the gateway's container reaches it; empty: by the same URL.
+    pub gateway_otlp_endpoint: String,
+}
+
+/// Longest URL of a collector, in bytes.
+const MAX_ENDPOINT: usize = 1024;
+
+impl TelemetrySettings {
+    /// The host's collector, if one is asked for. `standard` is the value of the standard variable.
+    pub fn endpoint(&self, standard: Option<&str>) -> Option<String> {
+        let asked = match self.otlp_endpoint.trim() {
+            "env" => standard.unwrap_or_default(),
+            other => other,
+        };
+        collector(asked)
+    }
+
+    /// The gateway's.
+    pub fn gateway_endpoint(&self, standard: Option<&str>) -> Option<String> {
+        let host = self.endpoint(standard)?;
+        if self.gateway_otlp_endpoint.trim().is_empty() { Some(host) } else { collector(&self.gateway_otlp_endpoint) }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (key, value) in
+            [("telemetry.otlp_endpoint", self.otlp_endpoint.trim()), ("telemetry.gateway_otlp_endpoint", self.gateway_otlp_endpoint.trim())]
+        {
+            let free = value.is_empty() || value == "env" && key == "telemetry.otlp_endpoint";
+            if !free && collector(value).is_none() {
+                return Err(Error::new(Code::InvalidConfig, format!("invalid setting {key}: not the base URL of a collector"))
+                    .with_detail("field", key)
+                    .with_hint("use http://HOST:PORT or https://HOST, with no user, query or fragment, such as http://localhost:4318"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A collector's base URL without its last slash; `None`: it is none.
+pub fn collector(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let url = url::Url::parse(text).ok().filter(|_| text.len() <= MAX_ENDPOINT)?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    (plain && matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())).then(|| text.to_owned())
 }
 
 /// A number of bytes, written as a number or with `KiB`, `MiB`, `GiB`, `TiB` (`kB`, `MB`, `GB`, `TB` in tens).
@@ -378,6 +478,12 @@ impl Settings {
         if self.engine.max_running_jobs == 0 {
             return fail("engine.max_running_jobs", "must be at least 1");
         }
+        if !(1..=3600).contains(&self.engine.answer_seconds) {
+            return fail("engine.answer_seconds", "must be between 1 and 3600");
+        }
+        if self.engine.away_seconds > 86_400 {
+            return fail("engine.away_seconds", "must be at most 86400");
+        }
         if !self.engine.runtime.is_empty() && !name_ok(&self.engine.runtime, "._-") {
             return fail("engine.runtime", "is not a runtime's name");
         }
@@ -402,6 +508,12 @@ impl Settings {
         if !(10..=7 * 86_400).contains(&self.limits.deadline_seconds) {
             return fail("limits.deadline_seconds", "must be between 10 and 604800");
         }
+        if !(1..=30 * 86_400).contains(&self.limits.queue_seconds) {
+            return fail("limits.queue_seconds", "must be between 1 and 2592000");
+        }
+        if self.limits.idle_seconds != 0 && !(5..=7 * 86_400).contains(&self.limits.idle_seconds) {
+            return fail("limits.idle_seconds", "must be 0 (never), or between 5 and 604800");
+        }
         if self.limits.memory.0 < 256 << 20 {
             return fail("limits.memory", "must be at least 256MiB: Codex alone needs about 140 MB");
         }
@@ -418,7 +530,10 @@ impl Settings {
             return fail("limits.inodes", "must be at least 1000: Codex and its repository take some");
         }
         self.model.upstream()?;
-        Ok(())
+        if crate::telemetry::Form::parse(&self.log.format).is_none() {
+            return fail("log.format", &format!("may be {}", crate::telemetry::Form::VALUES.join(" or ")));
+        }
+        self.telemetry.check()
     }
 }
 

@@ -90,6 +90,8 @@ pub enum Code {
     SetupFailed,
     /// The gateway's ledger is not what was written.
     LedgerBroken,
+    /// The time for waiting is up; the jobs go on.
+    WaitTimeout,
     /// Interrupted by a signal.
     Interrupted,
     /// A defect of ours.
@@ -140,6 +142,7 @@ impl Code {
             Self::Unsupported => "unsupported",
             Self::SetupFailed => "setup_failed",
             Self::LedgerBroken => "ledger_broken",
+            Self::WaitTimeout => "wait_timeout",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal_error",
         }
@@ -179,6 +182,7 @@ impl Code {
             Self::JobRunning => 10,
             Self::ApplyConflict => 11,
             Self::LedgerBroken => 12,
+            Self::WaitTimeout => 124,
             Self::Interrupted => 130,
             Self::Internal => 1,
         }
@@ -188,7 +192,13 @@ impl Code {
     pub fn temporary(self) -> bool {
         matches!(
             self,
-            Self::CodexRateLimited | Self::JobRunning | Self::Timeout | Self::ProviderUnreachable | Self::EngineUnavailable | Self::Internal
+            Self::CodexRateLimited
+                | Self::JobRunning
+                | Self::WaitTimeout
+                | Self::Timeout
+                | Self::ProviderUnreachable
+                | Self::EngineUnavailable
+                | Self::Internal
         )
     }
 }

@@ -91,7 +91,11 @@ mod enabled {
         let this = rustix::process::getpid();
         match deed {
             Deed::Wait(ms) => std::thread::sleep(Duration::from_millis(ms)),
-            Deed::Stop => drop(rustix::process::kill_process(this, rustix::process::Signal::STOP)),
+            Deed::Stop => {
+                let _ = rustix::process::kill_process(this, rustix::process::Signal::STOP);
+                // It reaches this thread a moment later than the call returns.
+                std::thread::sleep(Duration::from_millis(200));
+            }
             // The first process of a container takes no SIGKILL from within.
             #[expect(clippy::exit, reason = "the death that was asked for")]
             Deed::Die if this.is_init() => std::process::exit(137),

@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     let rest = args.get(2..).unwrap_or_default();
     let code = match args.get(1).and_then(|word| word.to_str()) {
         Some("init") => anchorhold::init::run(rest),
-        Some("gateway") => anchorhold::cli::gateway(rest),
+        // `gateway limits` is a verb for people.
+        Some("gateway") if rest.first().is_none_or(|part| part != "limits") => anchorhold::cli::gateway(rest),
         _ => anchorhold::cli::run(&args),
     };
     ExitCode::from(code)

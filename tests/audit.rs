@@ -79,6 +79,9 @@ impl Gateway {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            telemetry: None,
+            settings_read_ms: 0,
+            stay: Default::default(),
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

@@ -57,6 +57,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef";
 const ENGINE_VERBS: &[&[&str]] = &[
     &["jobs", "--all"],
     &["status", ID],
+    &["wait", ID],
     &["logs", ID],
     &["logs", "-f", ID],
     &["logs", "--events", ID],

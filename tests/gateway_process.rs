@@ -17,6 +17,7 @@ use support::provider::{Provider, Reply};
 
 const KEY: &str = "sk-process-0123456789abcdef";
 const JOB: &str = "0123456789abcdef0123456789abcdef";
+const TASK: &str = "canary-of-the-task";
 const PASS: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// Somebody without privileges.
 const NOBODY: u32 = 65_534;
@@ -45,7 +46,10 @@ impl Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anchorhold"));
         command.args(["gateway", "run"]).env("ANCHORHOLD_GATEWAY_SOCKET", directory.path().join("run/gateway.sock"));
         command.env("ANCHORHOLD_GATEWAY_STATE", directory.path().join("state")).env("CANARY_SECRET", "canary-of-the-caller");
-        command.env("HTTPS_PROXY", "http://127.0.0.1:1").env("LD_BIND_NOW", "1").stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("HTTPS_PROXY", "http://127.0.0.1:1").env("LD_BIND_NOW", "1").stdout(Stdio::null());
+        // The most that it can be made to say.
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.path().join("log")).unwrap();
+        command.env("ANCHORHOLD_LOG", "trace,hyper=trace,reqwest=trace,rustls=trace").stderr(log);
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
@@ -113,10 +117,19 @@ impl Gateway {
         slot
     }
 
+    /// Asks for a path that there is not.
+    fn ask_for(&self, path: &str) {
+        let mut stream = self.open("model");
+        stream.write_all(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 404"), "{text}");
+    }
+
     /// Asks and reads until this stands in what comes.
     fn ask(&self, until: &str) -> (UnixStream, String) {
         let mut stream = self.open("model");
-        let body = json!({"model": "m", "input": "hi"}).to_string();
+        let body = json!({"model": "m", "input": TASK}).to_string();
         let head = format!("POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all((head + &body).as_bytes()).unwrap();
         let mut text = String::new();
@@ -143,6 +156,37 @@ fn hex(bytes: &[u8]) -> String {
 
 fn base_url(provider: &Provider) -> String {
     provider.url("/v1")
+}
+
+/// At its most talkative it says what happened and to which job, and nothing of what passed.
+#[test]
+fn the_log_holds_no_key_no_pass_and_no_word_of_a_request() {
+    let provider = Provider::start(vec![Reply::say("canary-of-the-answer")]);
+    let gateway = Gateway::start(None);
+    gateway.admit(&base_url(&provider), KEY, 0);
+    let _slot = gateway.slot();
+    let (_, answer) = gateway.ask("canary-of-the-answer");
+    gateway.ask_for("/v1/canary-of-a-path");
+    // The words were there to be found.
+    let seen = &provider.seen()[0];
+    assert!(seen.header("authorization").contains(KEY) && seen.body.to_string().contains(TASK) && answer.contains("canary-of-the-answer"));
+    let until = Instant::now() + PATIENCE;
+    let log = loop {
+        let log = std::fs::read_to_string(gateway.directory.path().join("log")).unwrap();
+        if log.matches("a model request ended").count() == 2 {
+            break log;
+        }
+        assert!(Instant::now() < until, "{log}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    for word in [KEY, PASS, &PASS[..20], TASK, "canary"] {
+        assert!(!log.contains(word), "{word} in {log}");
+    }
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["target"].as_str().unwrap().starts_with("anchorhold"), "{line}");
+        assert!(line["message"] != "a model request ended" || line["job_id"] == JOB, "{line}");
+    }
 }
 
 #[test]

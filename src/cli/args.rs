@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consume, delegate, demo, diff, image, jobs, logs, result};
+use super::{apply, audit, completions, consume, delegate, demo, diff, gateway, image, jobs, logs, result, stats, wait};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -34,9 +34,9 @@ pub(super) struct Global {
     /// A setting, over the file and the environment; may be given several times
     #[arg(long = "set", global = true, value_name = "TABLE.KEY=VALUE", value_parser = key_value)]
     pub(super) set: Vec<(String, String)>,
-    /// Form of the log on standard error, whose level ANCHORHOLD_LOG sets
-    #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "text")]
-    pub(super) log_format: LogFormat,
+    /// Form of the log on standard error, whose level ANCHORHOLD_LOG sets [default: log.format]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub(super) log_format: Option<LogFormat>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -84,6 +84,8 @@ pub(super) enum Command {
     Jobs(jobs::Args),
     /// Say where a job stands
     Status(JobArg),
+    /// Stay until jobs have ended; their outcome is the exit code
+    Wait(wait::Args),
     /// Show a job's progress records
     Logs(logs::Args),
     /// Show an ended job's result; its outcome is the exit code
@@ -100,8 +102,12 @@ pub(super) enum Command {
     Attest(JobArg),
     /// Check the gateway's ledger, or print what it says of a job
     Audit(audit::Args),
+    /// Count jobs, slots, requests and tokens; for people, as JSON, or for Prometheus
+    Stats(stats::Args),
     /// Remove what has expired or belongs to no job
     Gc,
+    /// See or change at once what holds for all jobs of this engine's gateway
+    Gateway(gateway::Args),
     /// Build the runtime image
     Image(image::Args),
     /// Serve the Model Context Protocol on standard input and output

@@ -10,6 +10,7 @@ use super::progress::Reporter;
 use super::{follow, render};
 use crate::error::{Code, Error, Result};
 use crate::job::{DelegateRequest, Isolation, Jobs};
+use crate::telemetry::TraceContext;
 
 /// Longest task, in bytes; the same limit as over MCP.
 const MAX_TASK: u64 = 200_000;
@@ -40,6 +41,12 @@ pub(super) struct Args {
     /// Time from the job's turn to its end, such as 90s, 30m or 2h [default: limits.deadline_seconds]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     deadline: Option<u64>,
+    /// Time that the job may wait for its turn [default: limits.queue_seconds]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    queue_timeout: Option<u64>,
+    /// Time without any sign of life after which the job ends; 0: never [default: limits.idle_seconds]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    idle: Option<u64>,
     /// Tokens, input and output together, after which the job ends; 0: no cap [default: limits.tokens]
     #[arg(long, value_name = "TOKENS")]
     max_tokens: Option<u64>,
@@ -59,10 +66,18 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
         reasoning_effort: args.effort,
         isolation: Isolation::parse(&args.isolation).unwrap_or_default(),
         deadline_seconds: args.deadline,
+        queue_seconds: args.queue_timeout,
+        idle_seconds: args.idle,
         token_budget: args.max_tokens,
         idempotency_key: args.idempotency_key,
+        trace: trace(),
     };
     if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
+}
+
+/// The place in a trace that the environment names, as other tools hand it on.
+fn trace() -> Option<TraceContext> {
+    TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
 async fn detach(out: &Output, jobs: &Jobs, request: DelegateRequest) -> Result<u8> {

@@ -54,8 +54,11 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         reasoning_effort: None,
         isolation: Isolation::IgnoreConfig,
         deadline_seconds: Some(300),
+        queue_seconds: None,
+        idle_seconds: None,
         token_budget: None,
         idempotency_key: None,
+        trace: None,
     };
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
     let id = started.status.job_id;

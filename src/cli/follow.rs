@@ -29,7 +29,7 @@ pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut 
 /// Follows a job to its end. `cancel_now`: Ctrl-C was pressed before there was a job.
 pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, reporter: &mut Reporter<'_>) -> Result<JobStatus> {
     let still_there = |e: Error| {
-        let hint = format!("the job goes on without this process: `anchorhold status {id}`");
+        let hint = format!("the job goes on, or is kept, without this process: `anchorhold status {id}`");
         let hint = e.hint.as_ref().map_or_else(|| hint.clone(), |first| format!("{first}\n{hint}"));
         e.with_hint(hint).with_detail("job_id", id.as_str())
     };

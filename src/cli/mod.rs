@@ -16,6 +16,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod follow;
+mod gateway;
 mod gc;
 mod image;
 mod job_ref;
@@ -26,9 +27,11 @@ mod output;
 mod progress;
 mod render;
 mod result;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::ffi::OsString;
 
@@ -49,8 +52,10 @@ pub fn run(args: &[OsString]) -> u8 {
         Err(e) => return usage(&e, args),
     };
     let out = Output::new(cli.global.json, cli.global.quiet, cli.global.color);
-    start_log(cli.global.log_format);
-    let code = dispatch(&out, cli).unwrap_or_else(|e| out.error(&e));
+    let settings = Settings::load_with(cli.global.config.as_deref(), &cli.global.set);
+    start_log(cli.global.log_format, settings.as_ref().ok());
+    let code = dispatch(&out, cli, settings).unwrap_or_else(|e| out.error(&e));
+    crate::telemetry::finish();
     out.finish(code)
 }
 
@@ -74,15 +79,14 @@ pub fn gateway(args: &[OsString]) -> u8 {
     }
 }
 
-fn dispatch(out: &Output, cli: Cli) -> Result<u8> {
-    let settings = || Settings::load_with(cli.global.config.as_deref(), &cli.global.set);
+fn dispatch(out: &Output, cli: Cli, settings: Result<Settings>) -> Result<u8> {
     // What needs no settings must work where the settings are broken.
     let command = match cli.command {
         Command::Completions(args) => return completions::run(out, &args),
-        Command::Doctor => return block_on(doctor::run(out, settings())),
+        Command::Doctor => return block_on(doctor::run(out, settings)),
         other => other,
     };
-    let settings = settings()?;
+    let settings = settings?;
     if let Command::Demo(args) = &command {
         return block_on(demo::run(out, &settings, args));
     }
@@ -105,6 +109,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Delegate(args) => delegate::run(out, jobs, args).await,
         Command::Jobs(args) => jobs::run(out, jobs, &args).await,
         Command::Status(args) => status::run(out, jobs, &args).await,
+        Command::Wait(args) => wait::run(out, jobs, &args).await,
         Command::Logs(args) => logs::run(out, jobs, &args).await,
         Command::Result(args) => result::run(out, jobs, &args).await,
         Command::Diff(args) => diff::run(out, jobs, &args).await,
@@ -112,7 +117,9 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Cancel(args) => cancel::run(out, jobs, &args).await,
         Command::Consume(args) => consume::run(out, jobs, &args).await,
         Command::Attest(args) => attest::run(out, jobs, &args).await,
+        Command::Stats(args) => stats::run(out, jobs, &args).await,
         Command::Gc => gc::run(out, jobs).await,
+        Command::Gateway(args) => gateway::run(out, jobs, &args).await,
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
         Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),
@@ -138,16 +145,16 @@ fn single_runtime() -> Result<tokio::runtime::Runtime> {
     built.map_err(|e| Error::internal("cannot start the runtime").with_source(e))
 }
 
-/// Logs go to standard error; `ANCHORHOLD_LOG` filters them in the syntax of tracing's `EnvFilter`.
-fn start_log(format: LogFormat) {
-    use tracing_subscriber::filter::EnvFilter;
-    let filter = EnvFilter::try_from_env("ANCHORHOLD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false);
-    // A second subscriber in one process (tests) is refused; the first one then goes on.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+/// Logs go to standard error; `ANCHORHOLD_LOG` filters them. Where the settings cannot be read, the log has the form of the flag, else text.
+fn start_log(flag: Option<LogFormat>, settings: Option<&Settings>) {
+    use crate::telemetry::{Form, Part};
+    let form = match flag {
+        Some(LogFormat::Text) => Form::Text,
+        Some(LogFormat::Json) => Form::Json,
+        None => settings.and_then(|settings| Form::parse(&settings.log.format)).unwrap_or_default(),
     };
+    let endpoint = settings.and_then(|settings| settings.telemetry.endpoint(crate::telemetry::standard_endpoint().as_deref()));
+    crate::telemetry::start(Part::Host, form, &std::env::var("ANCHORHOLD_LOG").unwrap_or_default(), endpoint.as_deref());
 }
 
 /// Help and version are answers; everything else is a usage error in the form that was asked for.

@@ -112,7 +112,7 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
     if let Some(said) = &result.untrusted_detail {
         text.push_str(&format!("the cell says (its own words): {}\n", clip(said.as_bytes(), 500)));
     }
-    text.push_str(&format!("job {}, {}", job.job_id, duration(Duration::from_millis(job.elapsed_ms))));
+    text.push_str(&format!("job {}, {}", job.job_id, took(job)));
     if let Some(sealed) = &result.sealed {
         text.push_str(&format!(" (Codex {})", duration(Duration::from_millis(sealed.timings.run_ms))));
     }
@@ -298,13 +298,18 @@ pub(super) fn status(job: &JobStatus, paint: Paint) -> String {
     row("model", job.model.as_deref().map(|model| clip(model.as_bytes(), 80)).unwrap_or_default());
     row("started", job.started_at.clone());
     row("ended", job.ended_at.clone().unwrap_or_default());
-    row("took", duration(Duration::from_millis(job.elapsed_ms)));
+    row("took", took(job));
     row("deadline", format!("{} from its turn", duration(Duration::from_secs(job.deadline_seconds))));
     row("queue", job.queue_position.map(|place| format!("place {place}")).unwrap_or_default());
     row("activity", job.untrusted_activity.as_deref().map(|said| clip(said.as_bytes(), 200)).unwrap_or_default());
     row("so far", format!("{} model answers, {} events of Codex", job.answers, job.events_seen));
     row("kept until", job.expires_at.clone().unwrap_or_default());
     text
+}
+
+/// How long a job has taken; of an ended one whose end was not asked for it is not known.
+fn took(job: &JobStatus) -> String {
+    job.elapsed_ms.map_or_else(|| "-".to_owned(), |ms| duration(Duration::from_millis(ms)))
 }
 
 /// The list of `jobs`.
@@ -318,9 +323,12 @@ pub(super) fn jobs_table(jobs: &[JobStatus], paint: Paint) -> String {
                 short(&job.job_id).to_owned(),
                 job.state.as_str().to_owned(),
                 job.started_at.get(..19).unwrap_or(&job.started_at).replace('T', " "),
-                duration(Duration::from_millis(job.elapsed_ms)),
+                took(job),
                 path(&job.workspace),
-                clip(said.unwrap_or(&job.detail).as_bytes(), 60),
+                match job.queue_position {
+                    Some(place) if job.state == JobState::Queued => format!("place {place} in the queue"),
+                    _ => clip(said.unwrap_or(&job.detail).as_bytes(), 60),
+                },
             ]
         })
         .collect();

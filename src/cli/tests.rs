@@ -33,7 +33,7 @@ fn job(id_text: &str, state: JobState) -> JobStatus {
         started_at: "2026-11-20T10:00:00Z".to_owned(),
         started_unix_ms: 0,
         ended_at: None,
-        elapsed_ms: 12_340,
+        elapsed_ms: Some(12_340),
         deadline_seconds: 1800,
         ttl_seconds: 86_400,
         expires_at: None,

@@ -122,6 +122,8 @@ pub struct Events {
     pub report: CodexReport,
     /// Items that did something: commands, file changes, tool calls.
     pub actions: u64,
+    /// Events that tell only of trouble (`error`): Codex repeats them for as long as it waits for a network.
+    pub complaints: u64,
 }
 
 impl Events {
@@ -156,6 +158,7 @@ impl Events {
                 None
             }
             "turn.failed" | "error" => {
+                self.complaints += 1;
                 let message = event.error.and_then(|error| error.message).or(event.message)?;
                 let reconnecting = message.starts_with("Reconnecting");
                 self.report.error = Some(cut(&message, MAX_ERROR).to_owned());

@@ -13,8 +13,9 @@ use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::StreamReader;
 
-use super::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, EngineFacts, ImageFacts, ObjectName};
-use super::{answers, connect, failure, spec, streams};
+use super::failure::Fate;
+use super::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, ContainerState, EngineFacts, ImageFacts, ObjectName};
+use super::{answers, connect, failure, patience, spec, streams};
 use crate::config::EngineSettings;
 use crate::error::{Code, Error, Result};
 
@@ -22,11 +23,6 @@ use crate::error::{Code, Error, Result};
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// A body for the engine.
 pub type UploadStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
-
-/// A call that answers at once even on a busy host must answer in this time.
-const SHORT: Duration = Duration::from_secs(120);
-/// Removing may have to delete very many files.
-const REMOVAL: Duration = Duration::from_secs(900);
 
 /// A running exec: its standard input and output.
 pub struct ExecSession {
@@ -36,17 +32,15 @@ pub struct ExecSession {
     pub output: Pin<Box<dyn AsyncRead + Send>>,
 }
 
-/// Something that happened to a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineEvent {
-    /// Which container.
-    pub container: ContainerId,
-    /// The engine's word: `create`, `start`, `die`, `oom`, `destroy`, `rename`, ….
-    pub action: String,
-    /// The container's labels, and the engine's facts such as `exitCode`.
-    pub attributes: BTreeMap<String, String>,
-    /// Unix milliseconds, by the engine's clock.
-    pub unix_ms: u64,
+/// What came of [`Engine::remove_stopped`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It did not run, and is gone.
+    Removed,
+    /// Somebody else removed it, or is about to.
+    Gone,
+    /// It runs, and is left as it is.
+    Runs,
 }
 
 /// A connection to one engine. Cheap to clone.
@@ -55,6 +49,8 @@ pub struct Engine {
     pub(super) docker: Docker,
     pub(super) host: String,
     api_version: String,
+    /// How long a call may take that answers at once even on a busy host.
+    pub(super) answer: Duration,
 }
 
 impl std::fmt::Debug for Engine {
@@ -70,7 +66,7 @@ impl Engine {
     pub async fn connect(settings: &EngineSettings) -> Result<Self> {
         let target = connect::choose(&settings.host)?;
         let (docker, api_version) = target.open().await?;
-        Ok(Self { docker, host: target.host, api_version })
+        Ok(Self { docker, host: target.host, api_version, answer: Duration::from_secs(settings.answer_seconds) })
     }
 
     /// Where it is, as the user wrote it.
@@ -86,54 +82,64 @@ impl Engine {
     /// What the engine says about itself.
     pub async fn facts(&self) -> Result<EngineFacts> {
         const WHAT: &str = "ask the engine about itself";
-        let both = async { tokio::try_join!(self.docker.version(), self.docker.info()) };
-        let (version, info) = self.short(WHAT, both).await?.map_err(|e| self.failed(WHAT, e))?;
+        let both = || async { tokio::try_join!(self.docker.version(), self.docker.info()) };
+        let (version, info) = self.read(WHAT, both).await?.map_err(|e| self.failed(WHAT, e))?;
         Ok(answers::from_engine(&self.host, version, info))
     }
 
     /// The clock of the engine's host, in unix milliseconds; it was that at some instant between the call and its answer.
     pub async fn clock_ms(&self) -> Result<u64> {
         const WHAT: &str = "ask the engine for the time";
-        let info = self.short(WHAT, self.docker.info()).await?.map_err(|e| self.failed(WHAT, e))?;
+        let info = self.read(WHAT, || self.docker.info()).await?.map_err(|e| self.failed(WHAT, e))?;
         info.system_time.as_deref().and_then(answers::unix_ms).ok_or_else(|| Error::new(Code::EngineError, format!("{WHAT}: it gave none")))
-    }
-
-    /// Takes a restart policy off a container, so that what has ended stays ended.
-    pub async fn never_restart(&self, c: &ContainerRef) -> Result<()> {
-        const WHAT: &str = "take the restart policy off the container";
-        let policy = bollard::models::RestartPolicy { name: Some(bollard::models::RestartPolicyNameEnum::NO), maximum_retry_count: None };
-        let body = bollard::models::ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
-        self.short(WHAT, self.docker.update_container(c.as_str(), body)).await?.map_err(|e| self.failed(WHAT, e))
     }
 
     /// Creates a container (and its volumes). A name that is taken is [`crate::error::Code::EngineError`] with detail `conflict: true`; an
     /// image that is not there is [`Code::ImageMissing`]. Also returns the engine's warnings: what it will not enforce.
     ///
-    /// A volume that exists already is used as it is, whatever its labels.
+    /// A volume that exists already is used as it is, whatever its labels. Where the answer was lost, the error has detail `outcome: unknown`.
     pub async fn create_container(&self, spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
         const WHAT: &str = "create the container";
         let body = crate::weaken::container(spec::create_body(spec)?)?;
         let options = query::CreateContainerOptionsBuilder::default().name(spec.name.as_str()).build();
-        match self.short(WHAT, self.docker.create_container(Some(options), body)).await? {
+        match self.short(WHAT, self.docker.create_container(Some(options), body)).await.map_err(patience::unknown)? {
             Ok(made) => Ok((ContainerId::parse(&made.id)?, made.warnings)),
             Err(e) if failure::status(&e) == Some(409) => Err(self.failed(WHAT, e).with_detail("conflict", true)),
             Err(e) if failure::not_found(&e) && failure::says(&e, "No such image") => Err(image_missing(&spec.image)),
+            Err(e) if failure::passing(&e) => Err(patience::unknown(self.failed(WHAT, e))),
             Err(e) => Err(self.failed(WHAT, e)),
         }
     }
 
     /// Starts it; already running is fine.
+    ///
+    /// Where the answer was lost, it is looked at, and started again if it does not run: `init` does its work in the first start only, whatever
+    /// came between. Still not known then: detail `outcome: unknown`.
     pub async fn start_container(&self, c: &ContainerRef) -> Result<()> {
         const WHAT: &str = "start the container";
-        let call = self.docker.start_container(c.as_str(), None::<query::StartContainerOptions>);
-        self.short(WHAT, call).await?.map_err(|e| self.failed(WHAT, e))
+        let call = || self.docker.start_container(c.as_str(), None::<query::StartContainerOptions>);
+        match self.short(WHAT, call()).await.map_err(patience::unknown)? {
+            Ok(()) => return Ok(()),
+            Err(e) if failure::fate(&e) == Fate::Unknown => tracing::debug!("the answer to a start was lost"),
+            Err(e) => return Err(self.failed(WHAT, e)),
+        }
+        let facts = self.inspect_container(c).await.map_err(patience::unknown)?;
+        if facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)) {
+            return Ok(());
+        }
+        self.short(WHAT, call()).await.map_err(patience::unknown)?.map_err(|e| {
+            let unknown = failure::fate(&e) == Fate::Unknown;
+            let e = self.failed(WHAT, e);
+            if unknown { patience::unknown(e) } else { e }
+        })
     }
 
     /// Sends a signal by name, such as `SIGUSR1`; `false`: it does not run.
     pub async fn signal_container(&self, c: &ContainerRef, signal: &str) -> Result<bool> {
         const WHAT: &str = "signal the container";
         let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
-        match self.short(WHAT, self.docker.kill_container(c.as_str(), Some(options))).await? {
+        let call = || self.docker.kill_container(c.as_str(), Some(options.clone()));
+        match self.again(WHAT, self.answer, call).await?.0 {
             Ok(()) => Ok(true),
             // 409: "is not running" (20.10 says so for each signal).
             Err(e) if matches!(failure::status(&e), Some(404 | 409)) => Ok(false),
@@ -145,7 +151,7 @@ impl Engine {
     pub async fn stop_container(&self, c: &ContainerRef) -> Result<()> {
         const WHAT: &str = "stop the container";
         // Answers only when it has stopped, so the short limit does not fit.
-        match self.docker.stop_container(c.as_str(), None::<query::StopContainerOptions>).await {
+        match self.removal(WHAT, self.docker.stop_container(c.as_str(), None::<query::StopContainerOptions>)).await? {
             Ok(()) => Ok(()),
             Err(e) if failure::not_found(&e) => Ok(()),
             Err(e) => Err(self.failed(WHAT, e)),
@@ -155,7 +161,7 @@ impl Engine {
     /// Unfreezes a container that somebody paused; one that is not paused is left as it is.
     pub async fn unpause_container(&self, c: &ContainerRef) -> Result<()> {
         const WHAT: &str = "unpause the container";
-        match self.short(WHAT, self.docker.unpause_container(c.as_str())).await? {
+        match self.again(WHAT, self.answer, || self.docker.unpause_container(c.as_str())).await?.0 {
             Ok(()) => Ok(()),
             Err(e) if failure::says(&e, "not paused") => Ok(()),
             Err(e) => Err(self.failed(WHAT, e)),
@@ -163,10 +169,20 @@ impl Engine {
     }
 
     /// Renames; `false`: the new name is taken (somebody else was first) or the container is gone.
+    ///
+    /// `c` must be an id. Where the answer was lost, the container's name tells; so a name that decides a race must be one that nobody else gives.
     pub async fn rename_container(&self, c: &ContainerRef, name: &ObjectName) -> Result<bool> {
         const WHAT: &str = "rename the container";
         let options = query::RenameContainerOptionsBuilder::default().name(name.as_str()).build();
-        match self.short(WHAT, self.docker.rename_container(c.as_str(), options)).await? {
+        let mut outcome = self.short(WHAT, self.docker.rename_container(c.as_str(), options.clone())).await?;
+        if outcome.as_ref().is_err_and(|e| failure::fate(e) == Fate::Unknown) {
+            match self.inspect_container(c).await? {
+                None => return Ok(false),
+                Some(facts) if facts.name == name.as_str() => return Ok(true),
+                Some(_) => outcome = self.short(WHAT, self.docker.rename_container(c.as_str(), options)).await?,
+            }
+        }
+        match outcome {
             Ok(()) => Ok(true),
             Err(e) if matches!(failure::status(&e), Some(404 | 409)) => Ok(false),
             // Named by id after somebody else gave it that very name.
@@ -179,10 +195,30 @@ impl Engine {
     pub async fn remove_container(&self, c: &ContainerRef) -> Result<bool> {
         const WHAT: &str = "remove the container";
         let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.within(REMOVAL, WHAT, self.docker.remove_container(c.as_str(), Some(options))).await? {
+        let call = || self.docker.remove_container(c.as_str(), Some(options.clone()));
+        let (outcome, repeated) = self.again(WHAT, self.removal_limit(), call).await?;
+        match outcome {
             Ok(()) => Ok(true),
-            Err(e) if failure::not_found(&e) => Ok(false),
+            // Gone between two tries of ours.
+            Err(e) if failure::not_found(&e) => Ok(repeated),
             Err(e) if failure::says(&e, "already in progress") => Ok(false),
+            Err(e) => Err(self.failed(WHAT, e)),
+        }
+    }
+
+    /// Removes it only if it does not run, which the engine decides together with every start of it.
+    pub async fn remove_stopped(&self, c: &ContainerRef) -> Result<Removal> {
+        const WHAT: &str = "remove the container";
+        let options = query::RemoveContainerOptionsBuilder::default().v(true).build();
+        let call = || self.docker.remove_container(c.as_str(), Some(options.clone()));
+        let (outcome, repeated) = self.again(WHAT, self.removal_limit(), call).await?;
+        match outcome {
+            Ok(()) => Ok(Removal::Removed),
+            // Gone between two tries of ours.
+            Err(e) if failure::not_found(&e) && repeated => Ok(Removal::Removed),
+            Err(e) if failure::not_found(&e) || failure::says(&e, "already in progress") => Ok(Removal::Gone),
+            // "You cannot remove a running container", or a paused one.
+            Err(e) if failure::status(&e) == Some(409) => Ok(Removal::Runs),
             Err(e) => Err(self.failed(WHAT, e)),
         }
     }
@@ -190,7 +226,7 @@ impl Engine {
     /// Facts; `None`: no such container.
     pub async fn inspect_container(&self, c: &ContainerRef) -> Result<Option<ContainerFacts>> {
         const WHAT: &str = "inspect the container";
-        match self.short(WHAT, self.docker.inspect_container(c.as_str(), None::<query::InspectContainerOptions>)).await? {
+        match self.read(WHAT, || self.docker.inspect_container(c.as_str(), None::<query::InspectContainerOptions>)).await? {
             Ok(answer) => answers::from_inspect(answer).map(Some),
             Err(e) if failure::not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(WHAT, e)),
@@ -201,7 +237,7 @@ impl Engine {
     pub async fn list_containers(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerFacts>> {
         const WHAT: &str = "list containers";
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&label_filter(labels)).build();
-        let rows = self.short(WHAT, self.docker.list_containers(Some(options))).await?.map_err(|e| self.failed(WHAT, e))?;
+        let rows = self.read(WHAT, || self.docker.list_containers(Some(options.clone()))).await?.map_err(|e| self.failed(WHAT, e))?;
         rows.into_iter().map(answers::from_summary).collect()
     }
 
@@ -225,7 +261,10 @@ impl Engine {
     pub async fn logs(&self, c: &ContainerRef, follow: bool, tail: Option<u32>) -> Result<ByteStream> {
         let tail = tail.map_or_else(|| "all".to_owned(), |n| n.to_string());
         let options = query::LogsOptionsBuilder::default().stdout(true).stderr(false).follow(follow).tail(&tail).build();
-        Ok(streams::stdout_only(self.docker.logs(c.as_str(), Some(options)), "read the container's log", self.host.clone()))
+        const WHAT: &str = "read the container's log";
+        let stream = streams::stdout_only(self.docker.logs(c.as_str(), Some(options)), WHAT, self.host.clone());
+        // One that is followed may well be silent.
+        Ok(if follow { stream } else { self.steady(stream, WHAT) })
     }
 
     /// Unpacks a tar stream under `path` in the container.
@@ -234,24 +273,28 @@ impl Engine {
     pub async fn upload(&self, c: &ContainerRef, path: &str, body: UploadStream) -> Result<()> {
         const WHAT: &str = "upload to the container";
         let options = query::UploadToContainerOptionsBuilder::default().path(path).no_overwrite_dir_non_dir("true").build();
-        // No limit: how long it takes is up to the body.
-        self.docker.upload_to_container(c.as_str(), Some(options), bollard::body_try_stream(body)).await.map_err(|e| self.failed(WHAT, e))
+        // How long it takes is up to the body.
+        let call = |body| self.docker.upload_to_container(c.as_str(), Some(options), bollard::body_try_stream(body));
+        self.while_taken(WHAT, body, call).await?.map_err(|e| self.failed(WHAT, e))
     }
 
     /// A tar stream of `path` in the container; `None`: no such path.
     pub async fn download(&self, c: &ContainerRef, path: &str) -> Result<Option<ByteStream>> {
         const WHAT: &str = "download from the container";
         let options = query::DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let mut chunks = Box::pin(self.docker.download_from_container(c.as_str(), Some(options)));
         // The engine's answer comes with the first chunk; an archive is never empty.
-        match self.short(WHAT, chunks.next()).await? {
-            Some(Ok(first)) => {
+        let open = || async {
+            let mut chunks = Box::pin(self.docker.download_from_container(c.as_str(), Some(options.clone())));
+            chunks.next().await.transpose().map(|first| (first, chunks))
+        };
+        match self.read(WHAT, open).await? {
+            Ok((Some(first), chunks)) => {
                 let whole = futures_util::stream::once(std::future::ready(Ok(first))).chain(chunks);
-                Ok(Some(streams::bytes(whole, WHAT, self.host.clone())))
+                Ok(Some(self.steady(streams::bytes(whole, WHAT, self.host.clone()), WHAT)))
             }
-            Some(Err(e)) if failure::not_found(&e) => Ok(None),
-            Some(Err(e)) => Err(self.failed(WHAT, e)),
-            None => Err(Error::new(Code::EngineError, format!("{WHAT}: the engine sent nothing"))),
+            Ok((None, _)) => Err(Error::new(Code::EngineError, format!("{WHAT}: the engine sent nothing"))),
+            Err(e) if failure::not_found(&e) => Ok(None),
+            Err(e) => Err(self.failed(WHAT, e)),
         }
     }
 
@@ -283,30 +326,11 @@ impl Engine {
         }
     }
 
-    /// What happens from now on to containers that carry all these labels.
-    pub fn events(&self, labels: &[(&str, &str)]) -> Pin<Box<dyn Stream<Item = Result<EngineEvent>> + Send>> {
-        const WHAT: &str = "watch the engine";
-        let mut filters = label_filter(labels);
-        filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        let options = query::EventsOptionsBuilder::default().filters(&filters).build();
-        let host = self.host.clone();
-        Box::pin(self.docker.events(Some(options)).map(move |event| {
-            let event = event.map_err(|e| failure::translate(WHAT, &host, e))?;
-            let actor = event.actor.unwrap_or_default();
-            Ok(EngineEvent {
-                container: ContainerId::parse(&actor.id.unwrap_or_default())?,
-                action: event.action.unwrap_or_default(),
-                attributes: answers::sorted(actor.attributes),
-                unix_ms: event.time_nano.and_then(|n| u64::try_from(n / 1_000_000).ok()).unwrap_or(0),
-            })
-        }))
-    }
-
     /// Volumes that carry all these labels, with their labels.
     pub async fn list_volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<(ObjectName, BTreeMap<String, String>)>> {
         const WHAT: &str = "list volumes";
         let options = query::ListVolumesOptionsBuilder::default().filters(&label_filter(labels)).build();
-        let answer = self.short(WHAT, self.docker.list_volumes(Some(options))).await?.map_err(|e| self.failed(WHAT, e))?;
+        let answer = self.read(WHAT, || self.docker.list_volumes(Some(options.clone()))).await?.map_err(|e| self.failed(WHAT, e))?;
         answer.volumes.unwrap_or_default().into_iter().map(|v| Ok((ObjectName::parse(&v.name)?, v.labels.into_iter().collect()))).collect()
     }
 
@@ -334,9 +358,11 @@ impl Engine {
     /// Removes a volume; `false`: it was gone. In use: [`crate::error::Code::EngineError`] with detail `in_use: true`.
     pub async fn remove_volume(&self, name: &ObjectName) -> Result<bool> {
         const WHAT: &str = "remove the volume";
-        match self.within(REMOVAL, WHAT, self.docker.remove_volume(name.as_str(), None::<query::RemoveVolumeOptions>)).await? {
+        let call = || self.docker.remove_volume(name.as_str(), None::<query::RemoveVolumeOptions>);
+        let (outcome, repeated) = self.again(WHAT, self.removal_limit(), call).await?;
+        match outcome {
             Ok(()) => Ok(true),
-            Err(e) if failure::not_found(&e) => Ok(false),
+            Err(e) if failure::not_found(&e) => Ok(repeated),
             Err(e) if failure::status(&e) == Some(409) => Err(self.failed(WHAT, e).with_detail("in_use", true)),
             Err(e) => Err(self.failed(WHAT, e)),
         }
@@ -346,7 +372,7 @@ impl Engine {
     pub async fn inspect_image(&self, name: &str) -> Result<Option<ImageFacts>> {
         const WHAT: &str = "inspect the image";
         spec::check_image_name(name)?;
-        match self.short(WHAT, self.docker.inspect_image(name)).await? {
+        match self.read(WHAT, || self.docker.inspect_image(name)).await? {
             Ok(answer) => Ok(Some(answers::from_image(answer))),
             Err(e) if failure::not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(WHAT, e)),
@@ -355,14 +381,6 @@ impl Engine {
 
     pub(super) fn failed(&self, what: &str, error: Bollard) -> Error {
         failure::translate(what, &self.host, error)
-    }
-
-    pub(super) async fn short<T>(&self, what: &str, call: impl Future<Output = T>) -> Result<T> {
-        self.within(SHORT, what, call).await
-    }
-
-    async fn within<T>(&self, limit: Duration, what: &str, call: impl Future<Output = T>) -> Result<T> {
-        tokio::time::timeout(limit, call).await.map_err(|_| failure::silent(what, &self.host))
     }
 }
 
@@ -373,6 +391,6 @@ pub(super) fn image_missing(name: &str) -> Error {
         .with_hint("run `anchorhold image build`")
 }
 
-fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
+pub(super) fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), labels.iter().map(|(name, value)| format!("{name}={value}")).collect())])
 }

@@ -25,6 +25,49 @@ pub(super) fn says(error: &Bollard, text: &str) -> bool {
     matches!(error, Bollard::DockerResponseServerError { message, .. } if message.contains(text))
 }
 
+/// What is known of a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The engine answered, with a refusal or a failure.
+    Answered,
+    /// It never reached an engine.
+    NotSent,
+    /// The connection broke: the engine may have carried it out.
+    Unknown,
+}
+
+/// What is known of a call that failed.
+pub(super) fn fate(error: &Bollard) -> Fate {
+    use std::io::ErrorKind;
+    match error {
+        Bollard::SocketNotFoundError(_) | Bollard::CertPathError { .. } | Bollard::CertParseError { .. } | Bollard::CertMultipleKeys { .. } => {
+            Fate::NotSent
+        }
+        Bollard::DockerResponseServerError { .. } | Bollard::DockerStreamError { .. } | Bollard::DockerContainerWaitError { .. } => Fate::Answered,
+        other => match system_error(other).map(std::io::Error::kind) {
+            Some(ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ConnectionRefused) => Fate::NotSent,
+            _ => Fate::Unknown,
+        },
+    }
+}
+
+/// Whether a read is worth asking again at once.
+pub(super) fn passing(error: &Bollard) -> bool {
+    fate(error) == Fate::Unknown || status(error).is_some_and(|status| status >= 500)
+}
+
+/// The system's error behind it: bollard, hyper and openssh wrap it.
+fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return Some(io);
+        }
+        cause = e.source();
+    }
+    None
+}
+
 /// Our error for a call; `what` completes "failed to …".
 pub(super) fn translate(what: &str, host: &str, error: Bollard) -> Error {
     match error {

@@ -20,7 +20,7 @@ where
             Ok(LogOutput::StdOut { message }) if message.is_empty() => None,
             Ok(LogOutput::StdOut { message }) => Some(Ok(message)),
             Ok(LogOutput::StdErr { .. } | LogOutput::StdIn { .. }) => None,
-            Ok(LogOutput::Console { .. }) => Some(Err(Error::new(Code::EngineError, format!("{what}: the engine's stream was cut")))),
+            Ok(LogOutput::Console { .. }) => Some(Err(Error::new(Code::EngineUnavailable, format!("{what}: the engine's stream was cut")))),
             Err(e) => Some(Err(failure::translate(what, &host, e))),
         };
         std::future::ready(item)
@@ -56,6 +56,6 @@ mod tests {
         let got: Vec<_> = stdout_only(frames, "read the log", "unix:///x".to_owned()).collect().await;
         assert_eq!(got.len(), 3);
         assert_eq!((got[0].as_ref().unwrap().as_ref(), got[1].as_ref().unwrap().as_ref()), (&b"a"[..], &b"b"[..]));
-        assert_eq!(got[2].as_ref().unwrap_err().code, Code::EngineError);
+        assert_eq!(got[2].as_ref().unwrap_err().code, Code::EngineUnavailable);
     }
 }

@@ -16,7 +16,9 @@ use super::secret::Secret;
 use super::store::JobRecord;
 use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LABELS, MAX_LINE, Upstream};
+use crate::protocol::admin::{
+    AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LABELS, MAX_LINE, Upstream,
+};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -87,22 +89,14 @@ fn unknown() -> AdminResponse {
 /// Carries out one request.
 pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
     match request {
-        AdminRequest::Status => {
-            let (running, queued, slots) = registry.slot_counts();
-            let (under_way, tokens_today, ceilings) = registry.load();
-            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            AdminResponse::Status {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                protocol: PROTOCOL_VERSION,
-                running: count(running),
-                queued: count(queued),
-                slots: count(slots),
-                policy_sha256: policy_sha256().to_owned(),
-                ledger_head: registry.ledger_head(),
-                under_way: count(under_way),
-                tokens_today,
-                ceilings,
-                not_enforced: super::harden::gaps(),
+        AdminRequest::Status => status(registry),
+        AdminRequest::Limits { limits, by } => {
+            if !sound(&limits) || by.as_ref().is_some_and(|by| !well_named(&by.instance)) {
+                return error("invalid", "limits that let nothing pass, or no instance");
+            }
+            match registry.bring_limits(limits, by.as_ref()) {
+                Ok(()) => status(registry),
+                Err(e) => internal(&e),
             }
         }
         AdminRequest::Admit(admission) => admit(registry, admission),
@@ -132,8 +126,37 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(None) => error("invalid", "there is no such file of the ledger"),
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
+        AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
         AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms() },
     }
+}
+
+fn status(registry: &Registry) -> AdminResponse {
+    let (running, queued, slots) = registry.slot_counts();
+    let (under_way, tokens_today, ceilings) = registry.load();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    AdminResponse::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL_VERSION,
+        running: count(running),
+        queued: count(queued),
+        slots: count(slots),
+        policy_sha256: policy_sha256().to_owned(),
+        ledger_head: registry.ledger_head(),
+        under_way: count(under_way),
+        tokens_today,
+        ceilings,
+        not_enforced: super::harden::gaps(),
+    }
+}
+
+/// Limits under which something can pass.
+fn sound(limits: &GatewayLimits) -> bool {
+    limits.slots > 0 && limits.ceilings.requests > 0 && limits.ceilings.connections > 0
+}
+
+fn well_named(instance: &str) -> bool {
+    !instance.is_empty() && instance.len() <= 64
 }
 
 fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
@@ -150,6 +173,8 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         ceilings,
         stay,
+        telemetry,
+        settings_read_ms,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -163,17 +188,16 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if allowed_models.len() > 1000 || !allowed_models.iter().all(|m| well_formed_model(m)) {
         return error("invalid", "allowed_models holds a name that is not a model's");
     }
-    if max_running_jobs == 0 || instance.is_empty() || instance.len() > 64 {
-        return error("invalid", "max_running_jobs or instance is out of range");
-    }
     if stay.labels.iter().map(|(key, value)| key.len().saturating_add(value.len())).sum::<usize>() > MAX_LABELS {
         return error("invalid", "the labels are too long");
     }
     // A span counts from now by this clock, whatever the client's says.
     let expires_unix = if stay.pass_seconds == 0 { expires_unix } else { (crate::fault::unix_ms() / 1000).saturating_add(stay.pass_seconds) };
-    if ceilings.requests == 0 || ceilings.connections == 0 {
-        return error("invalid", "ceilings that let nothing pass");
+    let limits = GatewayLimits { slots: max_running_jobs, ceilings };
+    if !sound(&limits) || !well_named(&instance) {
+        return error("invalid", "max_running_jobs, ceilings or instance is out of range");
     }
+    let by = Bringer { instance: instance.clone(), read_ms: settings_read_ms };
     if let Upstream::Http { base_url, authorities } = &upstream {
         // The host checked it already; a gateway does not take that on trust.
         let settings = crate::config::ModelSettings { upstream: base_url.clone(), ..Default::default() };
@@ -186,6 +210,9 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         {
             return error("invalid", "the authorities (`[model] ca_file`) hold no certificate that can be used, or too many");
         }
+    }
+    if telemetry.as_ref().is_some_and(|telemetry| !super::observe::is_sound(telemetry)) {
+        return error("invalid", "telemetry names no collector, or no place in a trace");
     }
     if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {
         return error("invalid", "too many jobs are admitted");
@@ -216,8 +243,9 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         reserved: 0,
         stopped: None,
         stay,
+        telemetry,
     };
-    match registry.admit(record, credential, usize::try_from(max_running_jobs).unwrap_or(usize::MAX), ceilings) {
+    match registry.admit(record, credential, limits, &by) {
         Ok(()) => AdminResponse::Ok,
         Err(e) => internal(&e),
     }

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::departure::Departure;
 use super::failure::Failure;
+use super::observe::Request;
 use super::registry::{Registry, Reservation, Settlement};
 use crate::protocol::result::Usage;
 use crate::weaken;
@@ -26,8 +28,10 @@ pub struct Meter {
     started: Instant,
     /// What is told of it.
     pub settlement: Settlement,
-    /// The provider has the request, or may have it.
-    pub sent: bool,
+    /// How the request leaves; `None` where it did not get that far.
+    pub departure: Option<Arc<Departure>>,
+    /// The provider has it and counts nothing for it.
+    pub unbilled: bool,
     /// The provider has begun to answer.
     pub answered: bool,
     /// The model has said something.
@@ -48,7 +52,8 @@ impl Meter {
             job_id,
             started: Instant::now(),
             settlement: Settlement::default(),
-            sent: false,
+            departure: None,
+            unbilled: false,
             answered: false,
             worked: false,
             sent_bytes: 0,
@@ -68,6 +73,7 @@ impl Meter {
         if let Some(output) = reservation.output {
             self.field("max_output_tokens", output);
         }
+        self.departure = Some(Arc::new(Departure::new(self.registry.clone(), self.job_id.clone(), &reservation)));
         self.settlement.reservation = Some(reservation);
     }
 
@@ -90,7 +96,7 @@ impl Meter {
         self.fail(failure);
         self.status = 200;
         if !self.worked && UNBILLED.contains(&failure.error.kind.as_str()) {
-            self.sent = false;
+            self.unbilled = true;
         }
     }
 }
@@ -98,8 +104,12 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let mut settlement = std::mem::take(&mut self.settlement);
+        let sent = self.departure.as_ref().is_some_and(|departure| departure.close());
+        if let Some(reservation) = &mut settlement.reservation {
+            reservation.sent = sent;
+        }
         // Who leaves, or is left, before the count pays what was set aside: else every answer that is not read to its end would be free.
-        if self.sent && settlement.usage.is_none() && !weaken::off("budget.keep_unknown") {
+        if sent && !self.unbilled && settlement.usage.is_none() && !weaken::off("budget.keep_unknown") {
             settlement.estimate = match &settlement.reservation {
                 Some(Reservation { tokens, output: Some(_), .. }) => *tokens,
                 Some(Reservation { tokens, .. }) => tokens.saturating_add(self.sent_bytes / BYTES_PER_TOKEN),
@@ -120,6 +130,19 @@ impl Drop for Meter {
             ("milliseconds", u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
         ];
         settlement.line.extend(fields.map(|(key, value)| (key.to_owned(), value)));
+        super::observe::request(
+            &self.registry,
+            &self.job_id,
+            &Request {
+                outcome: self.outcome,
+                status: self.status,
+                refused: settlement.refused,
+                sent,
+                usage,
+                model: settlement.line.get("model").and_then(Value::as_str),
+                took: self.started.elapsed(),
+            },
+        );
         self.registry.settle(&self.job_id, settlement);
     }
 }

@@ -13,12 +13,15 @@
 
 mod admin;
 mod budget;
+mod departure;
 mod failure;
 mod fingerprint;
 mod harden;
 mod json;
 mod ledger;
+mod limits;
 mod meter;
+mod observe;
 mod patient;
 mod policy;
 mod registry;
@@ -58,12 +61,8 @@ use crate::protocol::paths;
 
 /// Runs the gateway until SIGTERM: listens on [`crate::protocol::paths::SOCKET`] and the control socket.
 pub async fn run() -> Result<()> {
-    // A second subscriber in one process is refused, and the first one is as good.
-    let _ = tracing_subscriber::fmt()
-        .json()
-        .with_writer(std::io::stderr)
-        .with_env_filter(log_filter(&std::env::var("ANCHORHOLD_LOG").unwrap_or_default()))
-        .try_init();
+    use crate::telemetry::{Form, Part};
+    crate::telemetry::start(Part::Gateway, Form::Json, &std::env::var("ANCHORHOLD_LOG").unwrap_or_default(), None);
     harden::clear_environment()?;
     harden::process();
     harden::open_files();
@@ -84,27 +83,10 @@ pub async fn run() -> Result<()> {
         _ = interrupt.recv() => {}
     }
     stop.cancel();
-    serving.await
+    let ended = serving.await;
+    crate::telemetry::finish();
+    ended
 }
-
-/// What `ANCHORHOLD_LOG` asks for, of our own targets only: the HTTP and TLS libraries beneath would write requests, and the credential in their heads.
-fn log_filter(asked: &str) -> tracing_subscriber::EnvFilter {
-    let targets: tracing_subscriber::filter::Targets = asked.parse().unwrap_or_default();
-    let own = |target: &str| target == OWN_TARGET || target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.starts_with("::"));
-    let mut filter = tracing_subscriber::EnvFilter::new("off");
-    let level = targets.default_level().filter(|_| !asked.is_empty());
-    let directives = std::iter::once((OWN_TARGET, level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO)))
-        .chain(targets.iter().filter(|(target, _)| own(target)));
-    for (target, level) in directives {
-        if let Ok(directive) = format!("{target}={level}").parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
-    filter
-}
-
-/// What `tracing` calls this crate.
-const OWN_TARGET: &str = "anchorhold";
 
 fn admin_socket() -> std::path::PathBuf {
     std::env::var_os("ANCHORHOLD_GATEWAY_STATE")
@@ -148,25 +130,5 @@ fn copy(from: &mut dyn std::io::Read, to: &mut dyn std::io::Write) -> std::io::R
         };
         to.write_all(buffer.get(..read).unwrap_or_default())?;
         to.flush()?;
-    }
-}
-
-#[cfg(test)]
-mod log_tests {
-    use super::log_filter;
-
-    #[test]
-    fn no_other_crate_is_ever_logged() {
-        for (asked, expected) in [
-            ("", "anchorhold=info,off"),
-            ("trace", "anchorhold=trace,off"),
-            ("debug,hyper=trace,rustls=trace", "anchorhold=debug,off"),
-            ("hyper=trace", "anchorhold=info,off"),
-            ("anchorhold=warn,anchorhold_other=trace", "anchorhold=warn,off"),
-            ("anchorhold::gateway=debug,reqwest=trace", "anchorhold::gateway=debug,anchorhold=info,off"),
-            ("no such = filter", "anchorhold=info,off"),
-        ] {
-            assert_eq!(log_filter(asked).to_string(), expected, "{asked}");
-        }
     }
 }

@@ -18,8 +18,11 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use super::departure::Outgoing;
 use super::failure::{Failure, Said};
 use super::meter::{BYTES_PER_TOKEN, Meter};
 use super::policy;
@@ -60,7 +63,7 @@ pub struct Timing {
     pub body: Duration,
     /// From a request sent to the provider to the head of its answer.
     pub first_byte: Duration,
-    /// Between two pieces of the provider's answer.
+    /// Between two events of the provider's answer.
     pub idle: Duration,
     /// For the job to take anything of the answer.
     pub client: Duration,
@@ -76,8 +79,9 @@ impl Default for Timing {
             preamble: Duration::from_secs(5),
             head: Duration::from_secs(60),
             body: Duration::from_secs(60),
-            first_byte: Duration::from_secs(300),
-            idle: Duration::from_secs(300),
+            // The job's own bounds are the shorter ones.
+            first_byte: FOREVER,
+            idle: FOREVER,
             client: Duration::from_secs(60),
             awaited: Duration::from_secs(10),
             shutdown: Duration::from_secs(2),
@@ -131,6 +135,11 @@ struct No {
 impl Relay {
     /// Answers one HTTP request.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<JobBody>, Infallible> {
+        let span = tracing::error_span!("request", job_id = self.session.as_ref().map(|session| session.job_id.as_str()));
+        self.answer(request).instrument(span).await
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<JobBody>, Infallible> {
         let Some(session) = &self.session else {
             return Ok(refusal(&dead_pass()));
         };
@@ -165,6 +174,7 @@ impl Relay {
         let permit = session.in_flight.clone().acquire_owned().await.map_err(|_| dead_pass())?;
         let place = self.registry.enter().ok_or_else(|| no(StatusCode::SERVICE_UNAVAILABLE, "busy", "the gateway serves too many requests"))?;
         let (held, weight) = self.read(session, request.into_body(), meter).await?;
+        crate::fault::point("gateway.read");
         let rough = held.len() as u64 / BYTES_PER_TOKEN;
         let accepted = match self.check(held, &terms).await {
             Ok(accepted) => accepted,
@@ -186,22 +196,25 @@ impl Relay {
             request.insert("max_output_tokens".to_owned(), output.into());
         }
         meter.reserved(reservation);
+        crate::fault::point("gateway.reserved");
         let body = Bytes::from(tree.to_string());
         meter.field("sent_bytes", body.len());
         meter.field("sha256", hex(&Sha256::digest(&body)));
         let tree = matches!(terms.upstream, Upstream::Rehearsal).then_some(tree);
-        meter.sent = true;
+        // Always there: it was just reserved for.
+        let Some(departure) = meter.departure.clone() else { return Err(dead_pass().into()) };
         let send = async {
             match &terms.upstream {
                 Upstream::Http { base_url, authorities } => {
                     let to = Address { base_url, authorities: authorities.as_deref() };
-                    self.registry.client.send(to, terms.credential.as_deref(), additional_tools, body).await
+                    self.registry.client.send(to, terms.credential.as_deref(), additional_tools, Outgoing::new(body, departure.clone())).await
                 }
+                Upstream::Rehearsal if !departure.leave() => Err(TransportError::Broken),
                 Upstream::Rehearsal => self.registry.rehearsal.answer(&session.job_id, tree.as_ref().unwrap_or(&Value::Null), body.len()).await,
             }
         };
         let answer = tokio::select! {
-            answer = tokio::time::timeout(self.timing.first_byte, send) => answer,
+            answer = tokio::time::timeout(self.timing.first_byte.min(terms.answer), send) => answer,
             () = session.cancel.cancelled() => return Err(dead_pass().into()),
         };
         drop(weight);
@@ -209,18 +222,22 @@ impl Relay {
             Ok(Ok(answer)) if answer.status == 200 => Ok(Ready { answer, terms, permit, place }),
             Ok(Ok(answer)) => {
                 // What a provider refuses with a status it does not count.
-                meter.sent = false;
+                meter.unbilled = true;
                 Err(Stop::Failure(Box::new(Failure::from_status(&read_failed(answer).await))))
             }
+            Ok(Err(_)) if departure.kept() => Err(denied_for_good(Denied::Ledger).into()),
             Ok(Err(TransportError::Connect(why))) => {
-                // It never saw the request.
-                meter.sent = false;
+                // The scripted model says so of a request that it was given.
+                meter.unbilled |= matches!(terms.upstream, Upstream::Rehearsal);
                 Err(Stop::Failure(Box::new(Failure::unreachable(why))))
             }
             Ok(Err(TransportError::Broken)) => {
                 Err(Stop::Failure(Box::new(Failure::unreachable("the provider closed the connection without an answer"))))
             }
-            Err(_) => Err(Stop::Failure(Box::new(Failure::unreachable("the provider took the request and did not answer in time")))),
+            Err(_) => {
+                self.registry.heard_out(&session.job_id, true);
+                Err(Stop::Failure(Box::new(Failure::unreachable("the provider took the request and did not answer in time"))))
+            }
         }
     }
 
@@ -283,12 +300,13 @@ impl Relay {
         let (sender, receiver) = mpsc::channel(4);
         let cancel = session.cancel.clone();
         let timing = self.timing;
-        self.tasks.spawn(async move {
+        let streaming = async move {
             tokio::select! {
                 () = pump(ready, sender, meter, timing) => {}
                 () = cancel.cancelled() => {}
             }
-        });
+        };
+        self.tasks.spawn(streaming.in_current_span());
         let body = StreamBody::new(futures_util::stream::unfold(receiver, |mut receiver| async move {
             let next = receiver.recv().await?;
             Some((next, receiver))
@@ -354,12 +372,15 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
     let is_stream = answer.content_type.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/event-stream"));
     let mut body = answer.body;
     let mut reader = Reader::new(terms.credential.as_deref(), &terms.cache_key);
+    let idle = timing.idle.min(terms.idle);
+    // Only an event puts it off: comments that keep a connection alive are no answer, and Codex would not see them.
+    let mut silent = Instant::now() + idle;
     let why = loop {
         if !is_stream {
             break "the provider's answer is not an event stream";
         }
         let piece = tokio::select! {
-            piece = tokio::time::timeout(timing.idle, body.next()) => piece,
+            piece = tokio::time::timeout_at(silent, body.next()) => piece,
             () = sender.closed() => {
                 meter.outcome = "client_gone";
                 return;
@@ -369,7 +390,14 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(_))) => break "the connection to the provider broke while it answered",
             Ok(None) => break "the provider's answer ended before it was complete",
-            Err(_) => break "the provider stopped in the middle of its answer",
+            Err(_) => {
+                meter.registry.heard_out(&meter.job_id, true);
+                meter.fail(&Failure::unreachable("the provider stopped in the middle of its answer"));
+                meter.status = 200;
+                drop(meter);
+                let _ = sender.send(Err(std::io::Error::other("silent"))).await;
+                return;
+            }
         };
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let result = reader.push(&bytes, &mut out);
@@ -381,14 +409,19 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
         if reader.events > 0 && !meter.answered {
             meter.answered = true;
             meter.registry.answered(&meter.job_id);
+            crate::fault::point("gateway.first_byte");
         }
         if let Some(end) = reader.end.take() {
             match end {
-                End::Done => meter.outcome = "ok",
+                End::Done => {
+                    meter.outcome = "ok";
+                    meter.registry.heard_out(&meter.job_id, false);
+                }
                 End::Failed(failure) => {
                     meter.failed_within(&failure);
                 }
             }
+            crate::fault::point("gateway.ended");
             drop(meter);
             // The connection itself leaves a client that takes nothing.
             let _ = sender.send(Ok(Frame::data(Bytes::from(out)))).await;
@@ -397,9 +430,13 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
             let _ = tokio::time::timeout(Duration::from_millis(250), async { while body.next().await.is_some_and(|piece| piece.is_ok()) {} }).await;
             return;
         }
-        if !out.is_empty() && sender.send(Ok(Frame::data(Bytes::from(out)))).await.is_err() {
+        let had_events = !out.is_empty();
+        if had_events && sender.send(Ok(Frame::data(Bytes::from(out)))).await.is_err() {
             meter.outcome = "client_gone";
             return;
+        }
+        if had_events {
+            silent = Instant::now() + idle;
         }
         match result {
             Ok(()) => {}
@@ -478,6 +515,7 @@ fn denied_for_good(denied: Denied) -> No {
         Denied::Stopped(StopCode::TokenBudget) => no(StatusCode::BAD_REQUEST, "token_budget", "the token budget of this job is used up"),
         Denied::Stopped(code) => no(StatusCode::BAD_REQUEST, "job_stopped", code.message()),
         Denied::Ledger => no(StatusCode::SERVICE_UNAVAILABLE, "ledger", "the gateway cannot write its ledger"),
+        Denied::Silence => no(StatusCode::BAD_REQUEST, "provider_silent", "the provider went silent on the last requests"),
         Denied::Pass | Denied::Slot => dead_pass(),
     }
 }

@@ -30,6 +30,10 @@ use crate::weaken;
 const MAX_STRANGERS: usize = 256;
 /// Control connections.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// How often a slot connection is told that the gateway is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(3);
+/// How often a collector is told how full the gateway is.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -206,11 +210,13 @@ impl Server {
         let mut awaited = Some(tokio::time::Instant::now() + self.timing.awaited);
         // A pass is dead to the second, and what streams under it too.
         let mut sweep = tokio::time::interval(Duration::from_millis(500));
+        let mut gauges = tokio::time::interval(GAUGES_EVERY);
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = sweep.tick() => self.registry.sweep(),
+                _ = gauges.tick() => super::observe::gauges(&self.registry),
                 Some(()) = async { hangup.as_mut()?.recv().await } => self.registry.reload_credentials(),
                 () = tokio::time::sleep_until(awaited.unwrap_or_else(tokio::time::Instant::now)), if awaited.is_some() => {
                     awaited = None;
@@ -293,6 +299,7 @@ impl Server {
             return;
         };
         let mut ignored = [0u8; 64];
+        let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + ALIVE_EVERY, ALIVE_EVERY);
         let closed_by_peer = loop {
             tokio::select! {
                 biased;
@@ -305,6 +312,7 @@ impl Server {
                     // Another connection of the same job took over.
                     None => break false,
                 },
+                _ = alive.tick() => if say(&mut writer, &SlotMessage::Alive).await.is_err() { break true },
                 () = cancel.cancelled() => {
                     // What was said before the end, the refusal above all.
                     while let Ok(message) = messages.try_recv() {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::limits::Instances;
 use super::secret::Secret;
 use crate::error::{Error, Result};
-use crate::protocol::admin::{Ceilings, JobBounds, Stay, Upstream};
+use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Stay, Upstream};
 use crate::protocol::connection::StopCode;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{ProviderError, Usage};
@@ -56,7 +57,7 @@ pub struct JobRecord {
     /// Ceilings other than the budget.
     #[serde(default)]
     pub bounds: JobBounds,
-    /// Tokens set aside for requests under way; what a gateway finds here when it starts is charged.
+    /// Tokens set aside for requests that are being sent or answered; what a gateway finds here when it starts is charged.
     #[serde(default)]
     pub reserved: u64,
     /// The ceiling that ended the job.
@@ -65,6 +66,9 @@ pub struct JobRecord {
     /// How long it is kept, and what it is.
     #[serde(default)]
     pub stay: Stay,
+    /// Where to tell of its requests.
+    #[serde(default)]
+    pub telemetry: Option<JobTelemetry>,
 }
 
 /// Tokens of all jobs at real providers on one day.
@@ -86,6 +90,8 @@ impl JobRecord {
     }
 }
 
+/// What each instance brought of limits.
+const INSTANCES: &str = "instances";
 /// Largest job file that is read.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -197,6 +203,16 @@ impl Store {
     fn put(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("cannot write {name}")).with_source(e))?;
         self.replace(&self.root, name, &bytes, 0o600, false)
+    }
+
+    /// Keeps what each instance brought.
+    pub fn put_instances(&self, instances: &Instances) -> Result<()> {
+        self.put(INSTANCES, instances)
+    }
+
+    /// What each instance brought.
+    pub fn instances(&self) -> Instances {
+        self.read(INSTANCES).unwrap_or_default()
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobAccount, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, JobAccount, Upstream};
 use crate::protocol::connection::{Channel, Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
@@ -92,6 +92,9 @@ impl Gateway {
             instance: "test".to_owned(),
             bounds: Default::default(),
             ceilings: Default::default(),
+            telemetry: None,
+            settings_read_ms: 0,
+            stay: Default::default(),
         };
         change(&mut admission);
         assert_eq!(self.admin(&AdminRequest::Admit(admission)).await, AdminResponse::Ok);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 
+use super::departure::Outgoing;
 use super::failure::now_unix;
 use super::secret::Secret;
 use crate::error::{Code, Error, Result};
@@ -67,7 +68,7 @@ impl Client {
         to: Address<'_>,
         credential: Option<&Secret>,
         additional_tools: bool,
-        body: Bytes,
+        body: Outgoing,
     ) -> std::result::Result<Answer, TransportError> {
         let client = self.client(to).map_err(|_| TransportError::Connect("the gateway has no usable TLS set-up"))?;
         let base_url = to.base_url;
@@ -89,7 +90,7 @@ impl Client {
             header.set_sensitive(true);
             request = request.header(AUTHORIZATION, header);
         }
-        let response = request.body(body).send().await.map_err(|e| describe(&e))?;
+        let response = request.body(reqwest::Body::wrap(body)).send().await.map_err(|e| describe(&e))?;
         let header = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         Ok(Answer {
             status: response.status().as_u16(),

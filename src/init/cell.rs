@@ -23,7 +23,7 @@ use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
 use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{finish, home, launch, names, unpack, watch};
+use super::{clock, finish, home, idle, launch, names, unpack, watch};
 use crate::codex::command::{self, FORWARDER_PORT};
 use crate::codex::events::{Events, Lines};
 use crate::error::{Code, Error, Result};
@@ -34,7 +34,7 @@ use crate::protocol::paths;
 use crate::protocol::progress::Phase;
 use crate::protocol::request::JobRequest;
 use crate::protocol::result::{ProviderError, Reason};
-use crate::weaken;
+use crate::{fault, weaken};
 
 /// Longest request document.
 const MAX_REQUEST: u64 = 8 << 20;
@@ -75,6 +75,8 @@ pub struct Cell {
     reporter: Mutex<Reporter>,
     provider: Mutex<Provider>,
     gateway_broken: Arc<AtomicBool>,
+    /// Bytes of model answers so far.
+    pub answer_bytes: Arc<AtomicU64>,
     delivered_bytes: AtomicU64,
     delivered_entries: AtomicU64,
     kills_before: Option<u64>,
@@ -158,11 +160,13 @@ async fn job() -> u8 {
         reporter: Mutex::default(),
         provider: Mutex::default(),
         gateway_broken: Arc::default(),
+        answer_bytes: Arc::default(),
         delivered_bytes: AtomicU64::new(0),
         delivered_entries: AtomicU64::new(0),
         kills_before: watch::out_of_memory_kills(),
         dropped_events: AtomicU64::new(0),
     });
+    fault::point("init.started");
     let mut tasks = JoinSet::new();
     if let Err(e) = cell.listen_to_signals(&mut tasks) {
         complain(&format!("listen to signals: {e}"));
@@ -170,6 +174,7 @@ async fn job() -> u8 {
     }
     let ending = if resealed {
         cell.phase(Phase::Sealing, None);
+        fault::point("init.resealing");
         cell.replay_events();
         if cell.facts().out_of_memory || Path::new(paths::JOB_STATE).join(paths::KILLED_FOR_MEMORY).exists() {
             Ending::new(Reason::Memory, "The cell used up its memory and was killed; sealed by a second start.")
@@ -178,6 +183,7 @@ async fn job() -> u8 {
         }
     } else {
         cell.save();
+        fault::point("init.saved");
         let mut running = Running::default();
         let work = cell.work(&mut running);
         let ending = tokio::select! {
@@ -185,13 +191,16 @@ async fn job() -> u8 {
             ending = cell.stop.requested() => ending,
             ending = work => ending,
         };
+        fault::point("init.ending");
         cell.end(&mut running).await;
+        fault::point("init.ended");
         ending
     };
     let finished = finish::finish(&cell, &ending, resealed).await;
     tasks.abort_all();
     match finished {
         Ok(()) => {
+            fault::point("init.sealed");
             lock(&cell.reporter).phase(Phase::Sealed, None, Some(ending.reason));
             ending.reason.exit_code()
         }
@@ -243,6 +252,12 @@ impl Cell {
         let mut report = lock(&self.events).report.clone();
         report.events_dropped_bytes = self.dropped_events.load(Ordering::Relaxed);
         report
+    }
+
+    /// Events of Codex that say more than that it still waits.
+    pub fn events_of_progress(&self) -> u64 {
+        let events = lock(&self.events);
+        events.report.events.saturating_sub(events.complaints)
     }
 
     /// Bytes that unpacking put on disk, those of packs still to be written included, and how many names.
@@ -311,6 +326,7 @@ impl Cell {
             facts.unpacked = true;
             facts.timings.unpack_ms = millis(begun.elapsed());
         });
+        fault::point("init.unpacked");
         let preamble = Preamble {
             version: PROTOCOL_VERSION,
             job_id: self.request.job_id.clone(),
@@ -322,20 +338,35 @@ impl Cell {
             Ok(listener) => listener,
             Err(e) => return Ending::internal(format!("The loopback port could not be opened: {e}.")),
         };
-        let forwarder = Forwarder { socket: paths::SOCKET.into(), preamble: preamble.clone(), broken: Arc::clone(&self.gateway_broken) };
+        let gone = Duration::from_secs(self.request.gateway_seconds.max(1));
+        let forwarder = Forwarder {
+            socket: paths::SOCKET.into(),
+            preamble: preamble.clone(),
+            broken: Arc::clone(&self.gateway_broken),
+            patience: gone,
+            answer_bytes: Arc::clone(&self.answer_bytes),
+        };
         running.helpers.spawn(forwarder.run(listener));
         let (sender, mut slot) = mpsc::channel(16);
-        running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::default(), sender).await });
+        running.helpers.spawn(async move { slot::hold(Path::new(paths::SOCKET), preamble, slot::Patience::with(gone), sender).await });
 
         let queued = Instant::now();
         self.phase(Phase::Queued, None);
-        let patience = Duration::from_secs(self.request.queue_seconds);
-        match tokio::time::timeout(patience, self.wait_for_slot(&mut slot)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(ending)) => return ending,
-            Err(_) => return Ending::new(Reason::Deadline, "The job got no slot in the time that it may wait."),
+        let patience = clock::now().saturating_add(Duration::from_secs(self.request.queue_seconds));
+        let waited = tokio::select! {
+            biased;
+            granted = self.wait_for_slot(&mut slot) => granted,
+            () = clock::until(patience) => {
+                Err(Ending::new(Reason::QueueTimeout, "The job got no slot in the time that it may wait (`[limits] queue_seconds`)."))
+            }
+        };
+        if let Err(ending) = waited {
+            // Its own time in the queue is worth knowing.
+            self.update(|facts| facts.timings.queue_ms = millis(queued.elapsed()));
+            return ending;
         }
-        let deadline = Instant::now() + Duration::from_secs(self.request.deadline_seconds);
+        fault::point("init.slot");
+        let deadline = clock::now().saturating_add(Duration::from_secs(self.request.deadline_seconds));
         let pid = match self.start_codex(running) {
             Ok(pid) => pid,
             Err(e) => {
@@ -348,8 +379,11 @@ impl Cell {
             facts.timings.codex_started_unix_ms = now_unix_ms();
         });
         self.phase(Phase::Running, None);
+        fault::point("init.codex_started");
         let cell = Arc::clone(self);
         running.helpers.spawn(async move { watch::watch(&cell).await });
+        let cell = Arc::clone(self);
+        running.helpers.spawn(async move { idle::watch(&cell, pid).await });
         self.watch_codex(pid, deadline, &mut slot).await
     }
 
@@ -368,15 +402,20 @@ impl Cell {
         }
     }
 
-    async fn watch_codex(&self, pid: Pid, deadline: Instant, slot: &mut mpsc::Receiver<SlotEvent>) -> Ending {
+    async fn watch_codex(&self, pid: Pid, deadline: Duration, slot: &mut mpsc::Receiver<SlotEvent>) -> Ending {
+        let met = clock::until(deadline);
+        tokio::pin!(met);
         let unreachable = Instant::now() + Duration::from_secs(self.request.unreachable_seconds.max(1));
         loop {
             let answered = lock(&self.provider).answers > 0;
             tokio::select! {
                 ended = self.reaper.wait(pid) => return self.codex_ended(ended, slot).await,
-                () = tokio::time::sleep_until(deadline), if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
+                () = &mut met, if !weaken::off("init.deadline") => return Ending::new(Reason::Deadline, "The job met its deadline."),
                 () = tokio::time::sleep_until(unreachable), if !answered => {
-                    return Ending::new(Reason::ProviderUnreachable, "The provider gave no answer in the time allowed for the first.");
+                    // Where there is no gateway the provider is not to blame.
+                    let broken = self.gateway_broken.load(Ordering::Relaxed);
+                    let why = if broken { "The gateway could not be reached." } else { "The provider gave no answer in the time allowed for the first." };
+                    return Ending::new(Reason::ProviderUnreachable, why);
                 }
                 event = slot.recv() => match event {
                     Some(event) => if let Some(ending) = self.heard(event) { return ending },
@@ -459,6 +498,7 @@ impl Cell {
                 workers,
             },
         };
+        fault::point("init.unpacking");
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;
         self.delivered_bytes.store(answer.disk_bytes, Ordering::Relaxed);
         self.delivered_entries.store(answer.entries, Ordering::Relaxed);

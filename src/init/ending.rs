@@ -77,6 +77,8 @@ pub struct Evidence<'a> {
 
 /// What Codex's own end means.
 pub fn conclude(evidence: &Evidence<'_>) -> Ending {
+    // Codex gave up because of it, and exits as on any failure.
+    let failed_there = |detail: &str| Ending::new(Reason::Failed, detail).with_code(Code::NonzeroExit);
     let Evidence { ended, events, provider_error, out_of_memory, gateway_broken } = evidence;
     if ended.exit_code == Some(0) {
         // 0.169 ends well although it could run no tool at all.
@@ -97,6 +99,9 @@ pub fn conclude(evidence: &Evidence<'_>) -> Ending {
         Some("rate_limit") => return Ending::new(Reason::Failed, "The provider limits the rate.").with_code(Code::CodexRateLimited),
         Some("unreachable") => return Ending::new(Reason::ProviderUnreachable, "The provider could not be reached."),
         Some("model") => return Ending::new(Reason::Failed, "The provider does not serve this model.").with_code(Code::InvalidModel),
+        Some("server_error") => return failed_there("The provider answered with a server error."),
+        Some("cut") => return failed_there("The provider's answers broke off or were none."),
+        Some("bad_request") => return failed_there("The provider refused the request."),
         _ if *gateway_broken => return Ending::new(Reason::ProviderUnreachable, "The gateway could not be reached."),
         _ => {}
     }

@@ -14,6 +14,7 @@ use super::part::{self, FreeOrders, Places, SealOrders};
 use super::progress::now_unix_ms;
 use crate::codex::command::LAST_MESSAGE;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::paths::{self, out};
 use crate::protocol::result::{Seal, SealedResult};
@@ -58,6 +59,7 @@ pub async fn finish(cell: &Cell, ending: &Ending, resealed: bool) -> Result<()> 
         // The agent never ran on a whole tree: nothing can be said about changes.
         no_changes()?
     };
+    fault::point("init.changes_sealed");
     let report = cell.report();
     let dir = Path::new(paths::JOB_OUT);
     let mut kept = |what: &str, done: io::Result<()>| {
@@ -143,5 +145,6 @@ fn write_result(dir: &Path, result: &SealedResult) -> io::Result<()> {
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(result)?)?;
     file.sync_all()?;
+    fault::point("init.result_written");
     std::fs::rename(temporary, dir.join(out::RESULT))
 }

@@ -1,14 +1,19 @@
 //! The loopback port that Codex speaks to: each connection becomes one to the gateway, with the preamble said by us, so that the agent never has the
 //! pass. Bytes are relayed unread in both directions.
 
+use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::slot::connect;
 use crate::protocol::connection::Preamble;
@@ -17,6 +22,8 @@ use crate::protocol::connection::Preamble;
 const MAX_CONNECTIONS: usize = 64;
 /// Towards the gateway requests are up to some hundred kB, from it events trickle.
 const BUFFER: usize = 8 << 10;
+/// Between two attempts to reach the gateway.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the relay knows.
 pub struct Forwarder {
@@ -26,6 +33,10 @@ pub struct Forwarder {
     pub preamble: Preamble,
     /// The last connection could not be passed on.
     pub broken: Arc<AtomicBool>,
+    /// How long a connection waits for a gateway that is not there: Codex would use up its retries on a restart.
+    pub patience: Duration,
+    /// Bytes that came from the gateway.
+    pub answer_bytes: Arc<AtomicU64>,
 }
 
 impl Forwarder {
@@ -54,14 +65,50 @@ impl Forwarder {
     async fn relay(&self, mut codex: TcpStream) {
         // Events are small and wanted at once.
         let _ = codex.set_nodelay(true);
-        match connect(&self.socket, &self.preamble).await {
-            Ok(mut gateway) => {
+        let until = Instant::now() + self.patience;
+        loop {
+            if let Ok(gateway) = connect(&self.socket, &self.preamble).await {
                 self.broken.store(false, Ordering::Relaxed);
+                let mut gateway = Counted { stream: gateway, read: &self.answer_bytes };
                 // How either side ended is theirs to notice.
                 let _ = tokio::io::copy_bidirectional_with_sizes(&mut codex, &mut gateway, BUFFER, BUFFER).await;
+                return;
             }
-            Err(_) => self.broken.store(true, Ordering::Relaxed),
+            self.broken.store(true, Ordering::Relaxed);
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// A stream that counts what is read from it.
+struct Counted<'a> {
+    stream: UnixStream,
+    read: &'a AtomicU64,
+}
+
+impl AsyncRead for Counted<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read.fetch_add(buffer.filled().len().saturating_sub(before) as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -81,8 +128,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let preamble = Preamble { version: 1, job_id: "j".into(), pass: "p".into(), channel: Channel::Model, resume: false };
         let hello = serde_json::to_string(&preamble).unwrap() + "\n";
-        let forwarder = Forwarder { socket, preamble, broken: Arc::default() };
-        let broken = Arc::clone(&forwarder.broken);
+        let forwarder = Forwarder { socket, preamble, broken: Arc::default(), patience: Duration::from_millis(300), answer_bytes: Arc::default() };
+        let (broken, answer_bytes) = (Arc::clone(&forwarder.broken), Arc::clone(&forwarder.answer_bytes));
         let mut tasks = JoinSet::new();
         tasks.spawn(forwarder.run(listener));
 
@@ -105,6 +152,7 @@ mod tests {
         };
         let (back, ()) = tokio::join!(sent, echoed);
         assert_eq!(back, b"answer after the request was closed");
+        assert_eq!(answer_bytes.load(Ordering::Relaxed), back.len() as u64, "what Codex sent is not counted");
         assert!(!broken.load(Ordering::Relaxed));
 
         drop(gateway);

@@ -9,11 +9,13 @@
 //! touches hostile bytes in bulk is done by a [`part`], a child that executes our own binary again and ends.
 
 pub mod cell;
+pub mod clock;
 pub mod ending;
 pub mod finish;
 pub mod forward;
 pub mod gitrepo;
 pub mod home;
+pub mod idle;
 pub mod launch;
 pub mod names;
 pub mod pack;

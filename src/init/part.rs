@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::unpack;
 use super::{privileges, state};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::paths;
 
@@ -136,8 +137,10 @@ pub fn run_unpack() -> u8 {
         if rustix::process::geteuid().is_root() {
             privileges::become_agent(options.agent_uid)?;
         }
+        fault::point("part.unpacking");
         let unpacked = unpack::unpack(&workspace, &manifest, &frames, &options).map_err(failed("unpack the workspace"))?;
         state::write_table(table, &unpacked.stamps).map_err(failed("write the stat table"))?;
+        fault::point("part.unpacked");
         let answer = UnpackAnswer { entries: unpacked.stamps.len() as u64, disk_bytes: unpacked.disk_bytes };
         Ok((answer, unpacked.later, manifest, frames, options.workers))
     };
@@ -165,7 +168,10 @@ pub struct SealOrders {
 /// `init seal`.
 pub fn run_seal() -> u8 {
     run(|orders: SealOrders| {
-        super::seal::seal(&orders.places, &super::seal::Caps::default()).map_err(|e| Error::internal("seal the workspace").with_source(e))
+        fault::point("part.sealing");
+        let sealed = super::seal::seal(&orders.places, &super::seal::Caps::default());
+        fault::point("part.sealed");
+        sealed.map_err(|e| Error::internal("seal the workspace").with_source(e))
     })
 }
 

@@ -37,11 +37,20 @@ pub struct Patience {
     pub first: Duration,
     /// A gateway that was reached before: it may be restarting.
     pub again: Duration,
+    /// A connection on which nothing comes: the gateway says every three seconds that it lives.
+    pub silence: Duration,
+}
+
+impl Patience {
+    /// With so much patience for a gateway that is gone or hangs.
+    pub fn with(again: Duration) -> Self {
+        Self { again, silence: (again / 3).max(Duration::from_secs(9)), ..Self::default() }
+    }
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { refused: Duration::from_secs(10), first: Duration::from_secs(10), again: Duration::from_secs(60) }
+        Self { refused: Duration::from_secs(10), first: Duration::from_secs(10), again: Duration::from_secs(60), silence: Duration::from_secs(20) }
     }
 }
 
@@ -70,7 +79,7 @@ pub async fn hold(socket: &Path, mut preamble: Preamble, patience: Patience, eve
     let (mut refused_since, mut broken_since) = (None, None);
     loop {
         let mut spoke = false;
-        let closed = session(socket, &mut preamble, &events, &mut spoke).await;
+        let closed = session(socket, &mut preamble, &events, patience.silence, &mut spoke).await;
         if spoke {
             reached = true;
             (refused_since, broken_since) = (None, None);
@@ -103,14 +112,15 @@ pub async fn hold(socket: &Path, mut preamble: Preamble, patience: Patience, eve
     }
 }
 
-async fn session(socket: &Path, preamble: &mut Preamble, events: &mpsc::Sender<SlotEvent>, spoke: &mut bool) -> Closed {
+async fn session(socket: &Path, preamble: &mut Preamble, events: &mpsc::Sender<SlotEvent>, silence: Duration, spoke: &mut bool) -> Closed {
     let Ok(stream) = connect(socket, preamble).await else { return Closed::Broken };
     let mut reader = BufReader::with_capacity(1024, stream);
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut reader).take(SlotMessage::MAX_LINE as u64).read_until(b'\n', &mut line).await;
-        if !matches!(read, Ok(1..)) || line.last() != Some(&b'\n') {
+        let mut bounded = (&mut reader).take(SlotMessage::MAX_LINE as u64);
+        let read = tokio::time::timeout(silence, bounded.read_until(b'\n', &mut line)).await;
+        if !matches!(read, Ok(Ok(1..))) || line.last() != Some(&b'\n') {
             return Closed::Broken;
         }
         let event = match serde_json::from_slice(&line) {
@@ -121,6 +131,10 @@ async fn session(socket: &Path, preamble: &mut Preamble, events: &mpsc::Sender<S
             }
             Ok(SlotMessage::Answered { answers, usage: _ }) => SlotEvent::Answered(answers),
             Ok(SlotMessage::Failed { error }) => SlotEvent::Failed(error),
+            Ok(SlotMessage::Alive) => {
+                *spoke = true;
+                continue;
+            }
             Ok(SlotMessage::TokenBudget) => SlotEvent::End(Ending::new(Reason::TokenBudget, "The job used up its token budget.")),
             Ok(SlotMessage::Stopped { code, message: _ }) => {
                 SlotEvent::End(Ending::new(Reason::Failed, code.message()).with_code(Code::GatewayLimit))
@@ -186,6 +200,37 @@ mod tests {
         }
         assert_eq!(seen[..3], [SlotEvent::Queued(2), SlotEvent::Granted, SlotEvent::Answered(3)]);
         assert!(matches!(&seen[3..], [SlotEvent::End(end)] if end.reason == Reason::TokenBudget));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_is_one_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (sender, mut events) = mpsc::channel(8);
+        let patience = Patience { again: Duration::from_millis(400), silence: Duration::from_millis(200), ..Patience::default() };
+        let holder = hold(&socket, preamble(), patience, sender);
+        let gateway = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            hear(&mut stream).await;
+            say(&mut stream, &SlotMessage::Granted).await;
+            // Longer than it may be silent, but it lives.
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                say(&mut stream, &SlotMessage::Alive).await;
+            }
+            // From here on it takes connections, as the kernel does for it, and says nothing.
+            let mut held = vec![stream];
+            while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_secs(2), listener.accept()).await {
+                held.push(stream);
+            }
+            held.len()
+        };
+        let ((), connections) = tokio::join!(holder, gateway);
+        assert!(connections > 1, "it was tried again");
+        assert_eq!(events.recv().await, Some(SlotEvent::Granted));
+        let Some(SlotEvent::End(end)) = events.recv().await else { panic!("no end") };
+        assert_eq!(end.reason, Reason::ProviderUnreachable);
     }
 
     #[tokio::test]

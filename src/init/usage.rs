@@ -18,6 +18,9 @@ pub struct Usage {
     pub inodes: u64,
     /// There are directories too deep to be looked into.
     pub too_deep: bool,
+    /// The newest change of any of them, in seconds since 1970; the agent cannot set it (`ctime`).
+    #[serde(default)]
+    pub newest: u64,
 }
 
 /// Measures without following links, and without stopping at what vanishes while the agent works.
@@ -30,8 +33,16 @@ pub fn usage(roots: &[&Path]) -> io::Result<Usage> {
     Ok(total)
 }
 
+/// When it was last changed, in seconds since 1970.
+fn changed(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_ctime).unwrap_or(0)
+}
+
 fn measure(root: &Path, deepest: usize, total: &mut Usage) -> io::Result<()> {
-    let mut levels = vec![Dir::new(super::part::open_root(root)?)?];
+    let top = super::part::open_root(root)?;
+    // A name that went is told by its directory alone.
+    total.newest = total.newest.max(changed(&rustix::fs::fstat(&top)?));
+    let mut levels = vec![Dir::new(top)?];
     while let Some(dir) = levels.last_mut() {
         let Some(Ok(item)) = dir.read() else {
             levels.pop();
@@ -47,6 +58,7 @@ fn measure(root: &Path, deepest: usize, total: &mut Usage) -> io::Result<()> {
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         total.bytes = total.bytes.saturating_add(if is_dir { blocks } else { blocks / links });
         total.inodes = total.inodes.saturating_add(1);
+        total.newest = total.newest.max(changed(&stat));
         if !is_dir {
             continue;
         }

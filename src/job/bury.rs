@@ -2,19 +2,43 @@
 //!
 //! A container's labels cannot be changed, so how a job ended that never started is said by another container: made under the
 //! job's name from the same image, with no volumes, never started, its labels those of the job and the end. Any process reads it
-//! like every other job, and retention removes it. It costs one empty container.
+//! like every other job, and retention removes it. It costs one empty container. It is made under a name of its own before the job's container is
+//! taken away, and gets the job's name afterwards: a process may die at any instant of that, and whoever comes by finds the job or puts its tombstone up.
 
 use super::JobId;
+use super::away::Absence;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
-use crate::engine::{ContainerRef, ObjectName};
+use crate::engine::{ContainerFacts, ContainerRef, Engine, ObjectName, Removal};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
+use crate::{fault, weaken};
 
-/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left.
+/// Milliseconds after which nobody is about to put up a tombstone any more.
+const LYING_MS: u64 = 30_000;
+/// How long the removal of a container that never ran may take, and how often it is looked whether its name is free.
+const PUT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const PUT_UP_RETRY: std::time::Duration = std::time::Duration::from_millis(25);
+
+/// Takes a job's name away from its container: of several callers exactly one gets `true`, and removes what is left. Where the engine's answer got lost, and
+/// only there, the caller who finds it done takes it for its own: a result that two callers get is better than one that nobody gets.
 pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
-    core.engine().await?.rename_container(container, &spec::consumed_name(id)?).await
+    let engine = core.engine().await?;
+    let taken = spec::consumed_name(id)?;
+    if engine.rename_container(container, &taken).await? {
+        return Ok(true);
+    }
+    let holder = ContainerRef::Name(taken.clone());
+    // Somebody else was first; or the name is held by what a process left that died after it had put up this tombstone.
+    let (Some(this), Some(left)) = tokio::try_join!(engine.inspect_container(container), engine.inspect_container(&holder))? else {
+        return Ok(false);
+    };
+    if this.id == left.id || this.name != spec::job_name(id)?.as_str() {
+        return Ok(false);
+    }
+    engine.remove_container(&ContainerRef::Id(left.id)).await?;
+    engine.rename_container(container, &taken).await
 }
 
 /// Removes a claimed container, its volumes and its pass. What cannot be removed now is found by the sweep; the errors are returned.
@@ -29,8 +53,10 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
         if let Err(e) = engine.remove_container(container).await {
             problems.push(e.chain());
         }
+        fault::point("remove.container");
         if let Ok(names) = spec::volume_names(id) {
-            for outcome in futures_util::future::join_all(names.iter().map(|name| engine.remove_volume(name))).await {
+            let removals = names.iter().map(async |name| remove_volume(core, name).await.inspect(|_| fault::point("remove.volume")));
+            for outcome in futures_util::future::join_all(removals).await {
                 if let Err(e) = outcome {
                     problems.push(e.chain());
                 }
@@ -40,25 +66,92 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
     };
     // The pass first: volumes without a container are restored for as long as the gateway knows their job.
     core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
+    fault::point("remove.pass");
     problems.extend(removing.await);
     for problem in &problems {
-        tracing::warn!(job = %id, problem, "left for the sweep");
+        tracing::warn!(job_id = %id, problem, "left for the sweep");
     }
     problems
 }
 
 /// Replaces a container that never started by a tombstone; `false`: somebody else took the job away first.
 pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, ended: Ended) -> Result<bool> {
-    if !claim(core, &labels.id, container).await? {
+    let id = &labels.id;
+    let labels = JobLabels { ended: Some(ended), ..labels.clone() };
+    let engine = core.engine().await?;
+    match super::create::container(&engine, &spec::tombstone(image_id, &labels)?).await {
+        Ok(_) => {}
+        // Another process buries it too, or died over that. What it had to say is as true.
+        Err(e) if e.details.get("conflict") == Some(&true.into()) => {}
+        Err(e) => return Err(e),
+    }
+    fault::point("bury.made");
+    // The engine decides between this and a start that was asked for before: what has started is not said to have never run.
+    let removal = engine.remove_stopped(container).await?;
+    fault::point("bury.claimed");
+    if removal == Removal::Runs {
+        forget_tombstone(core, id).await?;
         return Ok(false);
     }
-    let labels = JobLabels { ended: Some(ended), ..labels.clone() };
-    let made = core.engine().await?.create_container(&spec::tombstone(image_id, &labels)?).await;
-    remove(core, &labels.id, container).await;
-    made.map(|_| true)
+    put_up(&engine, id).await?;
+    fault::point("bury.named");
+    if removal == Removal::Removed {
+        remove(core, id, container).await;
+    }
+    Ok(removal == Removal::Removed)
 }
 
-/// A delivery failed: says so, and leaves nothing of it behind.
+/// Gives a tombstone the job's name. Of several each does this, because the one that took the job away may die before; and the name is free only
+/// when the removal is through.
+async fn put_up(engine: &Engine, id: &JobId) -> Result<()> {
+    let (lying, own) = (ContainerRef::Name(spec::tombstone_name(id)?), spec::job_name(id)?);
+    let until = tokio::time::Instant::now() + PUT_UP_WITHIN;
+    while !engine.rename_container(&lying, &own).await? && engine.inspect_container(&lying).await?.is_some() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(PUT_UP_RETRY).await;
+    }
+    Ok(())
+}
+
+/// For a job that is not found: puts up the tombstone that another process left lying. Its facts, if there is one.
+pub(super) async fn finish(core: &Core, id: &JobId) -> Result<Option<ContainerFacts>> {
+    let engine = core.engine().await?;
+    let (lying, own) = (spec::tombstone_name(id)?, spec::job_name(id)?);
+    if let Some(facts) = engine.inspect_container(&ContainerRef::Name(lying)).await? {
+        engine.rename_container(&ContainerRef::Id(facts.id), &own).await?;
+    }
+    // Without one, too: another process may have put it up between the two looks.
+    engine.inspect_container(&ContainerRef::Name(own)).await
+}
+
+/// The same for all of a list: puts up those whose jobs are gone, and removes old ones beside a job that lives.
+pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Result<()> {
+    let lying = |row: &ContainerFacts| JobLabels::parse(&row.labels).filter(|labels| row.name == format!("anchorhold-{}-tombstone", labels.id));
+    if !rows.iter().any(|row| row.name.ends_with("-tombstone")) {
+        return Ok(());
+    }
+    let names: std::collections::HashSet<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let engine = core.engine().await?;
+    for row in rows.iter_mut() {
+        let Some(labels) = lying(row) else { continue };
+        let own = spec::job_name(&labels.id)?;
+        let container = ContainerRef::Id(row.id.clone());
+        if !names.contains(own.as_str()) {
+            if engine.rename_container(&container, &own).await? {
+                own.as_str().clone_into(&mut row.name);
+            }
+        } else if labels.ended.is_some_and(|ended| core.now_ms() > ended.at_ms.saturating_add(LYING_MS)) {
+            engine.remove_container(&container).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Before a job is taken away for good: no tombstone may be left that would speak of it again.
+pub(super) async fn forget_tombstone(core: &Core, id: &JobId) -> Result<()> {
+    core.engine().await?.remove_container(&ContainerRef::Name(spec::tombstone_name(id)?)).await.map(|_| ())
+}
+
+/// A delivery failed: says so, and leaves nothing of it behind. An engine that went away is waited for, because nobody else knows of the failure.
 pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, error: &Error) {
     let hint = error.hint.as_deref().map(|hint| format!(" To mend it: {hint}.")).unwrap_or_default();
     let ended = Ended {
@@ -67,39 +160,30 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         detail: format!("It could not be delivered and never ran: {}.{hint}", error.chain()),
         at_ms: core.now_ms(),
     };
-    let buried = match entomb(core, labels, container, image_id, ended).await {
-        Ok(true) => Ok(()),
-        Ok(false) => removed_before_start(core, labels, container, image_id).await,
-        Err(e) => Err(e),
-    };
-    if let Err(e) = buried {
-        tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
+    while let Err(e) = say_it_failed(core, labels, container, image_id, ended.clone()).await {
+        if let Err(e) = absence.wait(e).await {
+            tracing::warn!(job_id = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
+            return;
+        }
     }
 }
 
-/// The container vanished while it was delivered. Where somebody removed it from outside, its volumes are left and nobody has told the job's end; who
-/// cancelled it has left a tombstone, under the very name.
-async fn removed_before_start(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str) -> Result<()> {
+/// Where somebody removed the container meanwhile, that is how it ended: by a tombstone of whoever cancelled it, which then has the job's name, or from outside.
+async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, mut ended: Ended) -> Result<()> {
     let engine = core.engine().await?;
-    let gone = engine.inspect_container(container).await?.is_none();
-    if !gone || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
-        return Ok(());
-    }
-    let ended = Ended {
-        reason: Reason::Interrupted,
-        code: Code::JobLost,
-        detail: "Its container was removed from outside before it started; nothing has run.".to_owned(),
-        at_ms: core.now_ms(),
-    };
-    let labels = JobLabels { ended: Some(ended), ..labels.clone() };
-    match engine.create_container(&spec::tombstone(image_id, &labels)?).await {
-        Ok(_) => {
-            remove(core, &labels.id, container).await;
-            Ok(())
+    if engine.inspect_container(container).await?.is_none() {
+        let other = finish(core, &labels.id).await?;
+        // Whoever took it away may have revoked the pass before it was given.
+        core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
+        if other.is_some() || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
+            return Ok(());
         }
-        Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(()),
-        Err(e) => Err(e),
+        ended.reason = Reason::Interrupted;
+        ended.code = Code::JobLost;
+        "Its container was removed from outside before it started; nothing has run.".clone_into(&mut ended.detail);
     }
+    entomb(core, labels, container, image_id, ended).await.map(drop)
 }
 
 /// Ends a job that has not started yet; `false`: it has changed meanwhile.
@@ -115,5 +199,8 @@ pub(super) async fn cancelled_before_start(core: &Core, labels: &JobLabels, cont
 
 /// Removes a volume by name where no container holds it.
 pub(super) async fn remove_volume(core: &Core, name: &ObjectName) -> Result<bool> {
+    if weaken::off("fault.remove_volumes") {
+        return Ok(false);
+    }
     core.engine().await?.remove_volume(name).await
 }

@@ -16,6 +16,8 @@ const MAX_KEY: usize = 200;
 const MAX_EFFORT: usize = 128;
 const MAX_CREDENTIAL: u64 = 16 << 10;
 const DEADLINES: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
+const QUEUES: std::ops::RangeInclusive<u64> = 1..=30 * 86_400;
+const IDLES: std::ops::RangeInclusive<u64> = 5..=7 * 86_400;
 
 /// Checks everything that needs neither the file system nor the engine.
 pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Result<Upstream> {
@@ -45,6 +47,8 @@ pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Resul
         return Err(invalid("idempotency_key", "must have 1 to 200 characters", "use a shorter key, such as a UUID"));
     }
     deadline(&settings.limits, request.deadline_seconds)?;
+    queue(&settings.limits, request.queue_seconds)?;
+    idle(&settings.limits, request.idle_seconds)?;
     Ok(upstream)
 }
 
@@ -55,14 +59,27 @@ fn invalid(field: &str, why: &str, hint: &str) -> Error {
 /// The deadline in force.
 pub(super) fn deadline(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
     let seconds = asked.unwrap_or(limits.deadline_seconds);
-    if DEADLINES.contains(&seconds) {
+    within("deadline_seconds", seconds, DEADLINES)
+}
+
+/// How long it may wait for a slot.
+pub(super) fn queue(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
+    within("queue_seconds", asked.unwrap_or(limits.queue_seconds), QUEUES)
+}
+
+/// How long it may be idle; 0: for ever.
+pub(super) fn idle(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
+    match asked.unwrap_or(limits.idle_seconds) {
+        0 => Ok(0),
+        seconds => within("idle_seconds", seconds, IDLES),
+    }
+}
+
+fn within(field: &str, seconds: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
+    if range.contains(&seconds) {
         return Ok(seconds);
     }
-    Err(invalid(
-        "deadline_seconds",
-        &format!("must be between {} and {}", DEADLINES.start(), DEADLINES.end()),
-        "choose a value in that range, or leave it out",
-    ))
+    Err(invalid(field, &format!("must be between {} and {}", range.start(), range.end()), "choose a value in that range, or leave it out"))
 }
 
 /// Checks a model's name: well-formed, and one of the allowed.

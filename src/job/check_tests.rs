@@ -9,8 +9,11 @@ fn request() -> DelegateRequest {
         reasoning_effort: None,
         isolation: Isolation::Inherit,
         deadline_seconds: None,
+        queue_seconds: None,
+        idle_seconds: None,
         token_budget: None,
         idempotency_key: None,
+        trace: None,
     }
 }
 
@@ -34,6 +37,9 @@ fn arguments_are_checked_at_their_edges() {
     assert_eq!(code(|r| r.reasoning_effort = Some("x".repeat(129))), Some(Code::InvalidReasoningEffort));
     assert_eq!(code(|r| r.reasoning_effort = Some("hi\"\n".into())), Some(Code::InvalidReasoningEffort));
     assert_eq!(code(|r| r.deadline_seconds = Some(10)), None);
+    assert_eq!((code(|r| r.queue_seconds = Some(1)), code(|r| r.queue_seconds = Some(0))), (None, Some(Code::InvalidArguments)));
+    assert_eq!((code(|r| r.idle_seconds = Some(0)), code(|r| r.idle_seconds = Some(5))), (None, None));
+    assert_eq!(code(|r| r.idle_seconds = Some(4)), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.deadline_seconds = Some(9)), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.deadline_seconds = Some(604_801)), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.idempotency_key = Some("k".repeat(200))), None);

@@ -6,10 +6,12 @@
 use std::io::Read;
 use std::path::Path;
 
+use tracing::Instrument as _;
+
 use super::download::{self, Expected, Pieces};
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobResult, JobState, NotCarried, seal};
+use super::{JobId, JobResult, JobState, NotCarried, seal, trace};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
@@ -18,8 +20,9 @@ use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
-use crate::weaken;
+use crate::telemetry::step;
 use crate::workspace::{Applies, Collected, Risk, ShownPath, SnapshotSummary};
+use crate::{fault, weaken};
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";
@@ -65,13 +68,29 @@ pub(super) async fn collect(core: &Core, id: &JobId) -> Result<Harvest> {
     if let Some(ended) = &seen.found.labels.ended
         && ended.reason == Reason::Failed
     {
-        return Err(core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.'))));
+        let error = core.deliveries.failure(id).unwrap_or_else(|| Error::new(ended.code, ended.detail.trim_end_matches('.')));
+        return Err(error.with_detail("never_ran", true));
     }
     let never_ran = seen.found.facts.state == ContainerState::Created;
     if never_ran || seen.derived.state == JobState::Lost {
-        return Ok(Harvest { result: empty(&seen), seen });
+        let harvest = Harvest { result: empty(&seen), seen };
+        trace::collected(&core.counted, &harvest);
+        return Ok(harvest);
     }
-    download_all(core, seen).await
+    let span = step!("collect", id, seen.found.labels.trace());
+    let collected = download_all(core, seen).instrument(span.clone()).await;
+    match &collected {
+        Ok(harvest) => trace::collected(&core.counted, harvest),
+        Err(error) => drop(span.record("error", error.code.as_str())),
+    }
+    match collected {
+        Ok(harvest) if harvest.seen.derived.state != JobState::Lost => Ok(harvest),
+        // Somebody may have consumed it in the middle of that: then there is no such job, and what broke off says nothing.
+        other => match status::observe(core, id).await? {
+            Some(_) => other,
+            None => Err(super::id::not_found()),
+        },
+    }
 }
 
 async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
@@ -79,12 +98,14 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let labels = &seen.found.labels;
     let container = seen.found.container();
     let engine = core.engine().await?;
+    fault::point("collect.downloading");
     let (out, facts, account) = tokio::join!(
         download::directory(core, &container, paths::JOB_OUT, OUT),
         find_facts(core, &labels.id, &container),
         core.gateway.account(&engine, &core.settings, labels.id.as_str()),
     );
-    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
+    tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "downloaded");
+    fault::point("collect.downloaded");
     let (Some(out), Some(facts)) = (out?, facts?) else { return Ok(lost(seen)) };
     if !out.contains_key(out::RESULT) {
         return Ok(lost(seen));
@@ -93,7 +114,8 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
     let (id, root) = (labels.id.clone(), labels.root.clone());
     let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
-    tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "opened");
+    tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "opened");
+    fault::point("collect.opened");
     Ok(Harvest { result: assemble(&seen, opened, account), seen })
 }
 
@@ -195,7 +217,7 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
             applies = match crate::workspace::applies(root, &changes) {
                 Ok(applies) => Some(applies),
                 Err(e) => {
-                    tracing::debug!(error = e.chain(), "cannot tell whether the patch applies");
+                    tracing::debug!(job_id = %id, code = e.code.as_str(), "cannot tell whether the patch applies");
                     None
                 }
             };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::{ContainerFacts, ContainerId};
+use crate::job::deliverer::Life;
 use crate::job::labels::tests::sample;
 use crate::job::state::derive;
 use crate::job::status::{Found, just_created};
@@ -36,7 +37,7 @@ fn seen(reason: Reason) -> Observed {
         finished_unix_ms: Some(1_400_000),
         ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
     };
-    let derived = derive(&facts, &sample(), None, 2_000_000, 0);
+    let derived = derive(&facts, &sample(), None, 2_000_000, 0, Life::Unknown);
     Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived, now_ms: 0 }
 }
 
@@ -225,6 +226,8 @@ fn every_bad_end_has_its_code_and_keeps_the_partial_patch() {
         (Reason::Failed, Code::NonzeroExit),
         (Reason::Cancelled, Code::JobCancelled),
         (Reason::Deadline, Code::Timeout),
+        (Reason::QueueTimeout, Code::Timeout),
+        (Reason::Idle, Code::Timeout),
         (Reason::TokenBudget, Code::TokenBudget),
         (Reason::Memory, Code::OutOfMemory),
         (Reason::Disk, Code::OutOfDisk),

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::service::Core;
 use super::status::{self, Observed};
 use super::{JobId, JobResult, JobStatus, bury, collect, restore, seal, spec};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Error, Result};
+use crate::fault;
+use crate::telemetry::{TraceContext, step};
 
 /// How long a cancel waits for the seal before it returns what is true then.
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
+/// How often the signal is sent meanwhile; it may come more than once.
+const SIGNAL_EVERY: Duration = Duration::from_secs(1);
 /// A job that is being delivered may start between a look and a signal.
 const CANCEL_ROUNDS: u32 = 4;
 
@@ -18,6 +24,7 @@ pub struct Claimed {
     id: JobId,
     /// `None`: the engine holds no container of it.
     container: Option<ContainerRef>,
+    trace: TraceContext,
 }
 
 /// The result, and nothing is left. The rename is what decides among several callers: one wins, the others find no such job.
@@ -29,11 +36,16 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
 
 /// Removes what was claimed.
 pub(super) async fn finish(core: &Core, claimed: Claimed) {
+    let span = step!("consume", claimed.id, claimed.trace);
+    finish_inside(core, claimed).instrument(span).await;
+}
+
+async fn finish_inside(core: &Core, claimed: Claimed) {
     match &claimed.container {
         Some(container) => drop(bury::remove(core, &claimed.id, container).await),
         None => {
             if let Err(e) = restore::forget(core, &claimed.id).await {
-                tracing::warn!(job = %claimed.id, error = e.chain(), "left for the sweep");
+                tracing::warn!(job_id = %claimed.id, error = e.chain(), "left for the sweep");
             }
         }
     }
@@ -60,13 +72,16 @@ pub(super) async fn claim(core: &Core, id: &JobId) -> Result<(Claimed, JobResult
             _ => return Err(error),
         },
     };
+    fault::point("consume.collected");
     let container = (!seen.derived.absent).then(|| seen.found.container());
-    if let Some(container) = &container
-        && !bury::claim(core, id, container).await?
-    {
-        return Err(super::id::not_found());
+    if let Some(container) = &container {
+        bury::forget_tombstone(core, id).await?;
+        if !bury::claim(core, id, container).await? {
+            return Err(super::id::not_found());
+        }
     }
-    let claimed = Claimed { id: id.clone(), container };
+    fault::point("consume.claimed");
+    let claimed = Claimed { id: id.clone(), container, trace: seen.found.labels.trace() };
     match outcome {
         Ok(result) => Ok((claimed, result)),
         Err(e) => {
@@ -84,7 +99,8 @@ pub(super) async fn cancel(core: &Core, id: &JobId) -> Result<JobStatus> {
         let Some(seen) = status::observe(core, id).await? else {
             return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found));
         };
-        if let Some(status) = cancel_once(core, seen).await? {
+        let span = step!("cancel", id, seen.found.labels.trace());
+        if let Some(status) = cancel_once(core, seen).instrument(span).await? {
             return Ok(status);
         }
     }
@@ -98,12 +114,16 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
     }
     let engine = core.engine().await?;
     let container = seen.found.container();
+    fault::point("cancel.seen");
     match seen.found.facts.state {
         // It only needs its seal.
         ContainerState::Created if seen.derived.needs_seal => Ok(Some(seal::seal_again(core, seen).await?.status())),
         ContainerState::Created => {
             // The delivery, here or elsewhere, finds its container gone and stops.
-            bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await?;
+            if !bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await? {
+                // It has started meanwhile, or another cancel was first.
+                return Ok(None);
+            }
             Ok(status::observe(core, &seen.found.labels.id).await?.map(|seen| seen.status()))
         }
         ContainerState::Running | ContainerState::Restarting | ContainerState::Paused => {
@@ -117,7 +137,17 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
             } else {
                 signalled?;
             }
-            if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, engine.wait_container(&container)).await {
+            fault::point("cancel.signalled");
+            let ending = async {
+                // Again and again: a first process that has just started has no ear for signals yet, and the kernel keeps none for it.
+                loop {
+                    match tokio::time::timeout(SIGNAL_EVERY, engine.wait_container(&container)).await {
+                        Ok(ended) => return ended,
+                        Err(_) => drop(engine.signal_container(&container, "SIGUSR1").await?),
+                    }
+                }
+            };
+            if let Ok(ended) = tokio::time::timeout(SEALED_WITHIN, ending).await {
                 ended?;
             }
             let now = status::observe(core, &seen.found.labels.id).await?.ok_or_else(super::id::not_found)?;

@@ -3,23 +3,28 @@
 //! One tar stream, made while the repository is read: `./`, `in/`, the frames as they are compressed, the facts, and the request
 //! last, because it holds the manifest's digest. Beside it the gateway admits the job. The container starts when all of that is done.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
+use super::away::Absence;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
-use super::{bury, gateway};
-use crate::engine::{ContainerRef, ContainerSpec, Tolerance, UploadStream};
+use super::{bury, gateway, trace};
+use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, outcome_unknown};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::protocol::admin::{AdminRequest, Admission};
 use crate::protocol::paths;
 use crate::protocol::request::JobRequest;
+use crate::telemetry::metrics::{Seen, observe};
 use crate::workspace::Plan;
 
 /// Chunks that may wait for the engine; a frame has about 4 MiB of plain content.
@@ -62,27 +67,28 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
     };
     // Not part of the race: once the start was asked for, the job may run, and a cancel is a signal to it.
     let outcome = match prepared {
-        Ok(()) => start(core, &container).await,
+        Ok(()) => {
+            fault::point("deliver.prepared");
+            start(core, &container).await.inspect(|()| fault::point("deliver.started"))
+        }
         Err(e) => Err(e),
     };
-    tracing::debug!(job = %labels.id, "delivered");
+    if let Err(error) = &outcome {
+        crate::telemetry::failed(error.code);
+        trace::refused(labels.trace(), labels.trace.as_ref(), &labels.id, labels.created_ms, "undelivered", error);
+    }
     match &outcome {
-        Ok(()) => {}
+        Ok(()) => tracing::debug!(job_id = %labels.id, "delivered"),
         Err(error) if error.code == Code::JobCancelled => {
             if let Err(e) = bury::cancelled_before_start(core, &labels, &container, &image_id).await {
-                tracing::warn!(job = %labels.id, error = e.chain(), "could not leave word of a cancelled delivery");
+                tracing::warn!(job_id = %labels.id, error = e.chain(), "could not leave word of a cancelled delivery");
             }
         }
         Err(error) => {
-            tracing::warn!(job = %labels.id, error = error.chain(), "the delivery failed");
+            // The whole error may name files of the repository; whoever asks for the job is told it.
+            tracing::warn!(job_id = %labels.id, code = error.code.as_str(), "the delivery failed");
             bury::failed_delivery(core, &labels, &container, &image_id, error).await;
         }
-    }
-    if outcome.is_err()
-        && let Ok(engine) = core.engine().await
-    {
-        // Whoever took the job away meanwhile may have revoked the pass before it was admitted.
-        core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
     }
     outcome
 }
@@ -92,24 +98,30 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
     let began = std::time::Instant::now();
     let (chunks, body) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let (digest, digest_known) = oneshot::channel();
-    let packing = core.tasks.spawn_blocking(move || pack(plan, request, &chunks, digest));
+    let packing_span = tracing::error_span!("pack", bytes = tracing::field::Empty);
+    let packing = core.tasks.spawn_blocking(move || packing_span.in_scope(|| pack(plan, request, &chunks, digest)));
     let body: UploadStream = Box::pin(futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) }));
 
     let uploading = async {
         let uploaded = engine.upload(container, paths::JOB, body).await;
-        tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "uploaded");
+        tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "uploaded");
+        fault::point("deliver.uploaded");
         uploaded
-    };
+    }
+    .instrument(tracing::error_span!("upload"));
     let admitting = async {
+        fault::point("deliver.admitting");
         let admit = AdminRequest::Admit(admission);
         core.gateway.request(&engine, &core.settings, &admit, gateway::START_WITHIN).await?;
-        tracing::debug!(job = %labels.id, ms = began.elapsed().as_millis(), "admitted");
+        tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "admitted");
+        fault::point("deliver.admitted");
         // Without a digest the packing failed, and says so itself.
         let Ok(manifest_sha256) = digest_known.await else { return Ok(()) };
         core.deliveries.set_manifest(&labels.id, &manifest_sha256);
         let record = AdminRequest::RecordManifest { job_id: labels.id.to_string(), manifest_sha256 };
         core.gateway.request(&engine, &core.settings, &record, gateway::START_WITHIN).await.map(|_| ())
-    };
+    }
+    .instrument(tracing::error_span!("admit"));
     let (packed, uploaded, admitted) = tokio::join!(packing, uploading, admitting);
     let packed = packed.map_err(|e| Error::internal("pack the workspace").with_source(e))?;
     match (packed, uploaded) {
@@ -123,11 +135,31 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
 
 /// Whether the container is what was asked for; before anything runs in it.
 async fn verify(core: &Core, container: &ContainerRef, asked: &Asked) -> Result<()> {
-    core.engine().await?.verify_container(container, &asked.spec, &asked.warnings, asked.tolerance).await
+    let verified = core.engine().await?.verify_container(container, &asked.spec, &asked.warnings, asked.tolerance).await;
+    fault::point("deliver.verified");
+    verified
 }
 
+/// Starts it, over an engine that goes away meanwhile: one that runs, or has run, was started.
 async fn start(core: &Core, container: &ContainerRef) -> Result<()> {
-    core.engine().await?.start_container(container).await
+    let engine = core.engine().await?;
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
+    while let Err(mut failed) = engine.start_container(container).await {
+        // A failure that the engine did not get over is one of this container.
+        if !outcome_unknown(&failed) && failed.code == Code::EngineError {
+            return Err(failed);
+        }
+        loop {
+            absence.wait(failed).await?;
+            match engine.inspect_container(container).await {
+                Ok(Some(facts)) if facts.state == ContainerState::Created => break,
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => return Err(super::id::not_found()),
+                Err(e) => failed = e,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Why packing stopped.
@@ -140,13 +172,14 @@ enum Broken {
 
 /// Blocking: writes the whole tar stream.
 fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
-    let tar = TarStream { chunks };
+    let tar = TarStream { chunks, sent: Cell::new(0) };
     let written = (|| {
         for (name, mode) in [("./", 0o711), ("in/", 0o700), ("in/frames/", 0o700), ("in/facts/", 0o700)] {
             tar.directory(name, mode).map_err(|_| Broken::Stream)?;
         }
         let mut cut = false;
         let packed = crate::workspace::pack(plan, &mut |index, frame| {
+            fault::point("deliver.uploading");
             tar.file(&format!("in/frames/{index:05}.zst"), frame.into()).inspect_err(|_| cut = true)
         });
         let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;
@@ -167,6 +200,8 @@ fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<By
         .map_err(|_| Broken::Stream)?;
         Ok(Sent { manifest, manifest_sha256: packed.manifest_sha256, summary: packed.summary })
     })();
+    tracing::Span::current().record("bytes", tar.sent.get());
+    observe("anchorhold.delivered", "By", &[], Seen::More(tar.sent.get()));
     if written.is_err() {
         // Ends the upload with an error instead of as a short but whole archive.
         let _ = chunks.blocking_send(Err(io::Error::other("the delivery was given up")));
@@ -177,6 +212,8 @@ fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<By
 /// Writes a tar stream by hand, so that a file's bytes go to the engine without being copied.
 struct TarStream<'a> {
     chunks: &'a mpsc::Sender<io::Result<Bytes>>,
+    /// Bytes so far.
+    sent: Cell<u64>,
 }
 
 impl TarStream<'_> {
@@ -217,6 +254,7 @@ impl TarStream<'_> {
     }
 
     fn send(&self, bytes: Bytes) -> io::Result<()> {
+        self.sent.set(self.sent.get() + bytes.len() as u64);
         self.chunks.blocking_send(Ok(bytes)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
@@ -245,7 +283,7 @@ mod tests {
     #[test]
     fn the_stream_is_a_tar_of_roots_files_with_fixed_times() {
         let (sender, mut receiver) = mpsc::channel(64);
-        let tar = TarStream { chunks: &sender };
+        let tar = TarStream { chunks: &sender, sent: Cell::new(0) };
         tar.directory("./", 0o711).unwrap();
         tar.directory("in/", 0o700).unwrap();
         let contents = [vec![], vec![7; 1], vec![8; 511], vec![9; 512], vec![1; 513]];
@@ -283,7 +321,7 @@ mod tests {
     fn a_stream_that_nobody_reads_is_an_error() {
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
-        assert_eq!(TarStream { chunks: &sender }.end().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(TarStream { chunks: &sender, sent: Cell::new(0) }.end().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl Deliveries {
         Some(told.tell())
     }
 
+    /// Whether this process delivered the job and is done with that, well or badly.
+    pub(super) fn is_over(&self, id: &JobId) -> bool {
+        self.known().get(id).is_some_and(|delivery| delivery.outcome.borrow().is_some())
+    }
+
     /// Waits until a delivery of this process is done; at once for a job of another.
     pub(super) async fn wait(&self, id: &JobId) -> Result<()> {
         let Some(mut outcome) = self.known().get(id).map(|delivery| delivery.outcome.clone()) else { return Ok(()) };
@@ -185,7 +190,7 @@ mod tests {
         assert!(deliveries.wait(&good).await.is_ok(), "a job of another process");
         let (one, two) = (deliveries.begin(&good), deliveries.begin(&bad));
         deliveries.set_manifest(&good, "ab");
-        assert!(deliveries.failure(&bad).is_none(), "not yet");
+        assert!(deliveries.failure(&bad).is_none() && !deliveries.is_over(&bad), "not yet");
         let failed = Err(Error::new(Code::EngineError, "upload").with_hint("h").with_source(std::io::Error::other("cut")));
         let ((), first, second) = tokio::join!(
             async {
@@ -199,6 +204,7 @@ mod tests {
         for error in [second.unwrap_err(), deliveries.failure(&bad).unwrap()] {
             assert_eq!((error.code, error.message.as_str(), error.hint.as_deref()), (Code::EngineError, "upload: cut", Some("h")));
         }
+        assert!(deliveries.is_over(&good) && deliveries.is_over(&bad) && !deliveries.is_over(&JobId::random()));
         assert_eq!(deliveries.manifest(&good).as_deref(), Some("ab"));
         assert!(deliveries.failure(&good).is_none());
     }

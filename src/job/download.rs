@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -12,7 +13,7 @@ use tempfile::SpooledTempFile;
 use tokio::sync::mpsc;
 
 use super::service::Core;
-use crate::engine::ContainerRef;
+use crate::engine::{ContainerRef, engine_is_away};
 use crate::error::{Code, Error, Result};
 
 /// What is kept in memory of one file.
@@ -22,6 +23,8 @@ const MAX_ENTRIES: u32 = 256;
 /// Bytes of headers and padding beside the files.
 const OVERHEAD: u64 = 1 << 20;
 const CHUNKS_IN_FLIGHT: usize = 8;
+/// Before the second and the third try of a download that broke off.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 /// A file that may be in the archive.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +69,21 @@ impl Piece {
 /// What was there, by name.
 pub type Pieces = BTreeMap<&'static str, Piece>;
 
-/// Downloads a directory; `None`: there is none.
+/// Downloads a directory; `None`: there is none. A download that breaks off begins again, twice at most.
 pub(super) async fn directory(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
+    for pause in AGAIN {
+        match once(core, container, path, expected).await {
+            Err(e) if engine_is_away(&e) => {
+                tracing::debug!(path, error = e.chain(), "a download broke off");
+                tokio::time::sleep(pause).await;
+            }
+            done => return done,
+        }
+    }
+    once(core, container, path, expected).await
+}
+
+async fn once(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
     let Some(mut stream) = core.engine().await?.download(container, path).await? else { return Ok(None) };
     let (chunks, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let reading = core.tasks.spawn_blocking(move || read(ChunkReader { receiver, current: Bytes::new() }, expected));

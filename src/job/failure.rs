@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 41] = [
+const CODES: [Code; 42] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -46,6 +46,7 @@ const CODES: [Code; 41] = [
     Code::ResourceNotFound,
     Code::Unsupported,
     Code::SetupFailed,
+    Code::WaitTimeout,
     Code::Interrupted,
     Code::Internal,
 ];
@@ -63,7 +64,7 @@ impl JobResult {
             Reason::Completed => return None,
             Reason::Failed => self.failed_code(),
             Reason::Cancelled => Code::JobCancelled,
-            Reason::Deadline => Code::Timeout,
+            Reason::Deadline | Reason::QueueTimeout | Reason::Idle => Code::Timeout,
             Reason::TokenBudget => Code::TokenBudget,
             Reason::Memory => Code::OutOfMemory,
             Reason::Disk => Code::OutOfDisk,
@@ -77,7 +78,12 @@ impl JobResult {
         };
         // Our own sentence; what the cell says of it stands in a field that says so.
         let mut message = fragment(&crate::display::clip(self.status.detail.as_bytes(), 500));
-        if let Some(provider) = self.provider_error.as_ref().filter(|provider| provider_code(provider) == Some(code)) {
+        // Failures of the provider that have no code of their own end Codex, and the sentence names them.
+        let blamed = |provider: &ProviderError| match provider_code(provider) {
+            Some(own) => own == code,
+            None => code == Code::NonzeroExit && self.status.detail.contains("provider"),
+        };
+        if let Some(provider) = self.provider_error.as_ref().filter(|provider| blamed(provider)) {
             message.push_str(&in_detail(provider));
         }
         let mut error = Error::new(code, message)
@@ -132,7 +138,8 @@ fn in_detail(error: &ProviderError) -> String {
         (None, Some(seconds)) => format!("; it says to try again after {seconds} s"),
         (None, None) => String::new(),
     };
-    format!(": {}{when}", crate::display::clip(error.message.as_bytes(), 300))
+    let status = error.status.filter(|status| *status != 200).map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    format!(": {}{status}{when}", crate::display::clip(error.message.as_bytes(), 300))
 }
 
 /// When the provider says that a retry makes sense; a reset time in the past means now.
@@ -163,6 +170,12 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         }
         (Code::ProviderUnreachable, _) => "check `[model] upstream` and the gateway's network with `anchorhold doctor`, then start a new job",
         (Code::InvalidModel, _) => "name a model that the provider serves, and start a new job",
+        (Code::Timeout, Reason::QueueTimeout) => {
+            "raise `[engine] max_running_jobs` or `[limits] queue_seconds`, or start it again when fewer jobs wait"
+        }
+        (Code::Timeout, Reason::Idle) => {
+            "see in the job's log (`anchorhold logs`) what it waited for; a task that is silent for longer needs a larger `[limits] idle_seconds`"
+        }
         (Code::Timeout, _) => "give it a longer deadline (`[limits] deadline_seconds`) or a smaller task",
         (Code::TokenBudget, _) => "raise the token budget (`[limits] tokens`) or give it a smaller task",
         (Code::OutOfMemory, _) => "raise `[limits] memory` or give it a smaller task",

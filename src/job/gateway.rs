@@ -1,5 +1,6 @@
 //! The gateway's container: found or made, and asked through one kept control session.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -7,23 +8,29 @@ use tokio::time::Instant;
 
 use super::admin::{self, Session};
 use super::spec;
+use super::time::own_ms;
 use crate::config::Settings;
-use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance, outcome_unknown};
 use crate::error::{Code, Error, Result};
-use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Bringer, Ceilings, GatewayLimits, JobAccount};
 use crate::protocol::{PROTOCOL_VERSION, paths};
 
 /// How long a gateway that was just started may take until its control answers.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 /// How long the account of an ended job is worth waiting for.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
+/// How long a pass is worth trying to revoke at a gateway that dies meanwhile.
+const REVOKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long several processes may take to agree on one gateway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// This process's way to the gateway.
-#[derive(Default)]
 pub(super) struct Gateway {
+    /// Unix milliseconds at which this process read its settings.
+    pub read_ms: u64,
+    /// The gateway of this process has its limits.
+    brought: AtomicBool,
     /// One at a time; taken out while in use, so that a call that is dropped half-way drops the session with it.
     session: Mutex<Option<Session>>,
 }
@@ -35,6 +42,15 @@ pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<
 
 pub(super) fn reference(settings: &Settings) -> Result<ContainerRef> {
     Ok(ContainerRef::Name(ObjectName::parse(&settings.gateway.name)?))
+}
+
+/// What these settings say of all jobs together.
+pub(super) fn limits(settings: &Settings) -> GatewayLimits {
+    let gateway = &settings.gateway;
+    GatewayLimits {
+        slots: settings.engine.max_running_jobs,
+        ceilings: Ceilings { tokens_per_day: gateway.tokens_per_day, requests: gateway.max_requests, connections: gateway.max_connections },
+    }
 }
 
 /// What to do about the container that was found.
@@ -70,6 +86,38 @@ fn judge(facts: &ContainerFacts, settings: &Settings, image: &ImageFacts) -> Ver
 }
 
 impl Gateway {
+    /// No connection is made here. The settings are taken for those of this moment.
+    pub(super) fn new() -> Self {
+        Self { read_ms: own_ms(), brought: AtomicBool::new(false), session: Mutex::default() }
+    }
+
+    /// Sees to it that the gateway knows these settings' limits, once in a process: every session begins with them. Without a gateway there is
+    /// nothing to be told.
+    pub(super) async fn bring_limits(&self, engine: &Engine, settings: &Settings) {
+        if self.brought.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(e) = self.request(engine, settings, &AdminRequest::Status, Duration::ZERO).await {
+            tracing::debug!(error = e.chain(), "the gateway was not told the limits");
+        }
+    }
+
+    /// Closes the kept session: a server that waits for its client holds none.
+    pub(super) async fn rest(&self) {
+        *self.session.lock().await = None;
+    }
+
+    /// Says which limits this process's settings have; whether they are new is for the gateway to judge.
+    async fn introduce(&self, mut session: Session, settings: &Settings) -> Result<Session> {
+        let by = Bringer { instance: settings.engine.instance.clone(), read_ms: self.read_ms };
+        match session.request(&AdminRequest::Limits { limits: limits(settings), by: Some(by) }).await? {
+            // A gateway of an older build takes them with the next admission.
+            AdminResponse::Error { code, .. } => tracing::debug!(code, "the gateway takes no limits"),
+            _ => self.brought.store(true, Ordering::Relaxed),
+        }
+        Ok(session)
+    }
+
     /// Makes sure that a gateway runs which this process can use. `found` is what [`look`] saw. Gives whether the engine has quotas for volumes: that was
     /// tried when the gateway was made, and stands on its label.
     pub(super) async fn ensure(
@@ -171,7 +219,20 @@ impl Gateway {
                 Ok(Some(quota))
             }
             Err(e) if e.details.get("conflict") == Some(&true.into()) => Ok(None),
+            Err(e) if outcome_unknown(&e) && look(engine, settings).await?.is_some() => {
+                // Made by that call or by another process: one that nobody has checked is not used, and one that runs is.
+                self.remove_unstarted(engine, settings).await?;
+                Ok(None)
+            }
             Err(e) => Err(e),
+        }
+    }
+
+    /// Removes a gateway that was made and never started.
+    async fn remove_unstarted(&self, engine: &Engine, settings: &Settings) -> Result<()> {
+        match look(engine, settings).await? {
+            Some(facts) if facts.state == ContainerState::Created => engine.remove_container(&ContainerRef::Id(facts.id)).await.map(|_| ()),
+            _ => Ok(()),
         }
     }
 
@@ -190,7 +251,13 @@ impl Gateway {
         loop {
             let (kept, attempt) = match slot.take() {
                 Some(session) => (true, Ok(session)),
-                None => (false, self.open(engine, settings).await),
+                None => {
+                    let opened = match self.open(engine, settings).await {
+                        Ok(session) => self.introduce(session, settings).await,
+                        Err(e) => Err(e),
+                    };
+                    (false, opened)
+                }
             };
             let failure = match attempt {
                 Ok(mut session) => match session.request(request).await {
@@ -244,8 +311,17 @@ impl Gateway {
 
     /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
-        if let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
-            tracing::debug!(error = e.chain(), "the pass could not be revoked");
+        let until = Instant::now() + REVOKE_WITHIN;
+        while let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
+            // One that is being started again is worth a moment; one that is not there is not.
+            let returns = look(engine, settings)
+                .await
+                .is_ok_and(|facts| facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Restarting)));
+            if !returns || Instant::now() >= until {
+                tracing::debug!(error = e.chain(), "the pass could not be revoked");
+                return;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }

@@ -5,14 +5,18 @@
 use std::collections::HashSet;
 
 use futures_util::StreamExt as _;
+use tracing::Instrument as _;
 
+use super::deliverer::{Deliverer, Life};
 use super::labels::{self, JobLabels};
 use super::restore::{self, Word};
 use super::service::Core;
 use super::status::{Found, Observed};
-use super::{GcReport, JobId, bury, list, seal};
+use super::{GcReport, JobId, bury, list, seal, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
+use crate::fault;
+use crate::telemetry::TraceContext;
 
 /// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
 const YOUNG_MS: u64 = 30 * 1000;
@@ -23,6 +27,16 @@ const AT_ONCE: usize = 4;
 
 /// Sweeps once.
 pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
+    // It is about many jobs, so it is a trace of its own.
+    let span = tracing::error_span!("gc", traceparent = %TraceContext::random().header(), error = tracing::field::Empty);
+    let swept = sweep_all(core).instrument(span.clone()).await;
+    if let Err(error) = &swept {
+        span.record("error", error.code.as_str());
+    }
+    swept
+}
+
+async fn sweep_all(core: &Core) -> Result<GcReport> {
     let engine = core.engine().await?;
     let instance = core.settings.engine.instance.as_str();
     // Whose clock is not known cannot say what has expired.
@@ -33,9 +47,13 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
     // container in the later list is of a job that is gone.
     let word = Word::ask(core, &engine).await;
     let volumes = engine.list_volumes(&[(labels::INSTANCE, instance)]).await?;
-    let rows = list::rows(core).await?;
+    let mut rows = list::rows(core).await?;
+    bury::finish_all(core, &mut rows).await?;
+    fault::point("gc.listed");
     let alive: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
 
+    // What processes left on this machine that were killed.
+    let _ = core.tasks.spawn_blocking(crate::workspace::sweep_scratch).await;
     let mut report = GcReport::default();
     let steps: Vec<Step> = futures_util::stream::iter(rows).map(|row| remove_if_due(core, row)).buffer_unordered(AT_ONCE).collect().await;
     for step in steps {
@@ -52,6 +70,7 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Step::Problem(problem) => report.problems.push(problem),
         }
     }
+    fault::point("gc.removed");
     let mut restorable: HashSet<String> = HashSet::new();
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
@@ -71,6 +90,7 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
             Err(e) => report.problems.push(e.chain()),
         }
     }
+    fault::point("gc.swept");
     for job_id in word.jobs().iter().filter(|job_id| !alive.contains(*job_id) && !restorable.contains(*job_id)) {
         // The last word of a job of which nothing else is left: kept as long as the job would be.
         let account = core.gateway.account(&engine, &core.settings, job_id).await;
@@ -101,19 +121,25 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Kept;
     };
     let container = ContainerRef::Id(row.id.clone());
-    if row.name == format!("anchorhold-{}-consumed", labels.id) {
+    if spec::is_consumed(&row.name, &labels.id) {
         // Its tombstone may live under the job's own name; that one has no volumes.
         let problems = bury::remove(core, &labels.id, &container).await;
         return Step::Finished(labels.id, problems);
     }
     if row.name.starts_with("anchorhold-key-") {
-        if core.now_ms() < labels.created_ms.saturating_add(YOUNG_MS) {
-            return Step::Kept;
+        let young = core.now_ms() < labels.created_ms.saturating_add(YOUNG_MS);
+        match labels.deliverer.as_ref().map_or(Life::Unknown, Deliverer::life) {
+            Life::Alive => return Step::Kept,
+            Life::Unknown if young => return Step::Kept,
+            Life::Gone | Life::Unknown => {}
         }
         let problems = bury::remove(core, &labels.id, &container).await;
         return Step::Finished(labels.id, problems);
     }
     let Some(job) = Found::from_facts(row, &core.settings.engine.instance) else { return Step::Kept };
+    if is_kept_whatever_its_end(&job, core.now_ms()) {
+        return Step::Kept;
+    }
     let Some(seen) = list::look(core, job).await else { return Step::Kept };
     if seen.derived.overdue {
         return match seal::kill_overdue(core, &seen).await {
@@ -124,11 +150,21 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
     if !is_expired(&seen, core.now_ms()) {
         return Step::Kept;
     }
+    if let Err(e) = bury::forget_tombstone(core, &labels.id).await {
+        return Step::Problem(e.chain());
+    }
     match bury::claim(core, &labels.id, &container).await {
         Ok(true) => Step::Expired(labels.id.clone(), bury::remove(core, &labels.id, &container).await),
         Ok(false) => Step::Kept,
         Err(e) => Step::Problem(e.chain()),
     }
+}
+
+/// Whether the list alone says that a job stays: one that has ended did so after it was made, so its time is not over before this. Saves the
+/// inspect for almost every job of a sweep.
+fn is_kept_whatever_its_end(job: &Found, now_ms: u64) -> bool {
+    let ended = matches!(job.facts.state, ContainerState::Exited | ContainerState::Dead);
+    ended && now_ms <= job.labels.created_ms.saturating_add(job.labels.ttl_seconds.saturating_mul(1000))
 }
 
 /// Whether a job's time is over. One that died unsealed counts from its death; nobody came to seal it.
@@ -137,9 +173,10 @@ fn is_expired(seen: &Observed, now_ms: u64) -> bool {
     if !(seen.derived.state.is_final() || seen.derived.needs_seal) {
         return false;
     }
-    let undelivered = seen.found.facts.state == ContainerState::Created && labels.ended.is_none();
+    let undelivered = seen.found.facts.state == ContainerState::Created && labels.ended.is_none() && labels.restored.is_none();
     let kept_seconds = if undelivered { UNDELIVERED_SECONDS.min(labels.ttl_seconds) } else { labels.ttl_seconds };
-    let from = seen.derived.ended_ms.unwrap_or(labels.created_ms);
+    let unknown = if labels.restored.is_some() { labels.latest_end_ms() } else { labels.created_ms };
+    let from = seen.derived.ended_ms.unwrap_or(unknown);
     now_ms > from.saturating_add(kept_seconds.saturating_mul(1000))
 }
 
@@ -159,8 +196,19 @@ mod tests {
             started_unix_ms: exit_code.map(|_| 1_100_000),
             ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
         };
-        let derived = derive(&facts, &sample(), None, now, 0);
+        let derived = derive(&facts, &sample(), None, now, 0, Life::Unknown);
         Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived, now_ms: now }
+    }
+
+    #[test]
+    fn a_list_is_enough_to_keep_an_ended_job_and_never_to_remove_one() {
+        let job = |state, code| seen(state, code, 1_400_000).found;
+        let ttl = 86_400_000;
+        // It was made at 1,000 s and ended at 1,400 s.
+        assert!(is_kept_whatever_its_end(&job(ContainerState::Exited, Some(0)), 1_000_000 + ttl));
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Exited, Some(0)), 1_000_001 + ttl), "then its end is asked for");
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Running, None), 1_000_000), "it may be overdue");
+        assert!(!is_kept_whatever_its_end(&job(ContainerState::Created, None), 1_000_000));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 
 use super::JobId;
+use super::deliverer::Deliverer;
 use crate::error::Code;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::Reason;
+use crate::telemetry::TraceContext;
 
 /// The job's id, on its container and volumes.
 pub const JOB: &str = "anchorhold.job";
@@ -38,6 +40,9 @@ const VERSION: &str = "anchorhold.version";
 const PREPARE_BY: &str = "anchorhold.prepare_by";
 const IDEMPOTENCY_ARGS: &str = "anchorhold.idempotency_args";
 const ISOLATION: &str = "anchorhold.isolation";
+const DELIVERER: &str = "anchorhold.deliverer";
+const TRACEPARENT: &str = "anchorhold.traceparent";
+const TRACESTATE: &str = "anchorhold.tracestate";
 const ENDED: &str = "anchorhold.ended";
 const ENDED_CODE: &str = "anchorhold.ended_code";
 const ENDED_DETAIL: &str = "anchorhold.ended_detail";
@@ -119,6 +124,10 @@ pub struct JobLabels {
     pub idempotency_args: Option<String>,
     /// What the engine enforces, and what it cannot.
     pub isolation: serde_json::Value,
+    /// The process that delivers it, where it could be told.
+    pub deliverer: Option<Deliverer>,
+    /// The caller's place in a trace.
+    pub trace: Option<TraceContext>,
     /// It ended before it started.
     pub ended: Option<Ended>,
     /// Its container is not the first one.
@@ -126,6 +135,11 @@ pub struct JobLabels {
 }
 
 impl JobLabels {
+    /// Where the delegation stands in its trace.
+    pub fn trace(&self) -> TraceContext {
+        TraceContext::of_job(self.id.as_str(), self.trace.as_ref())
+    }
+
     /// The labels of the container and of its volumes: whichever of them is left tells the whole.
     pub fn write(&self) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
@@ -149,6 +163,15 @@ impl JobLabels {
         for (key, value) in [(HEAD, &self.head), (MODEL, &self.model), (IDEMPOTENCY, &self.idempotency), (IDEMPOTENCY_ARGS, &self.idempotency_args)] {
             if let Some(value) = value {
                 put(key, value.clone());
+            }
+        }
+        if let Some(deliverer) = &self.deliverer {
+            put(DELIVERER, deliverer.write());
+        }
+        if let Some(trace) = &self.trace {
+            put(TRACEPARENT, trace.header());
+            if !trace.state().is_empty() {
+                put(TRACESTATE, trace.state().to_owned());
             }
         }
         if let Some(ended) = &self.ended {
@@ -199,7 +222,10 @@ impl JobLabels {
             prepare_by: number(PREPARE_BY)?,
             idempotency: owned(IDEMPOTENCY),
             idempotency_args: owned(IDEMPOTENCY_ARGS),
+            // One that cannot be read is none: it says nothing about the job.
+            trace: text(TRACEPARENT).and_then(|parent| TraceContext::parse(parent, text(TRACESTATE))),
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
+            deliverer: text(DELIVERER).and_then(Deliverer::parse),
             ended,
             restored: match text(RESTORED) {
                 None => None,
@@ -254,6 +280,8 @@ pub(super) mod tests {
             idempotency: Some("k".repeat(64)),
             idempotency_args: Some("a".repeat(64)),
             isolation: serde_json::json!({"network": "none"}),
+            deliverer: Deliverer::this(),
+            trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
             ended: None,
             restored: None,
         }
@@ -264,7 +292,16 @@ pub(super) mod tests {
         use std::os::unix::ffi::OsStringExt as _;
         let full = sample();
         assert_eq!(JobLabels::parse(&full.write()), Some(full.clone()));
-        let bare = JobLabels { head: None, model: None, idempotency: None, idempotency_args: None, dirty: false, ..full.clone() };
+        let bare = JobLabels {
+            deliverer: None,
+            trace: None,
+            head: None,
+            model: None,
+            idempotency: None,
+            idempotency_args: None,
+            dirty: false,
+            ..full.clone()
+        };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));

@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 
 use super::service::Core;
-use crate::engine::{ByteStream, ContainerRef};
+use crate::engine::{ByteStream, ContainerRef, engine_is_away};
 use crate::error::Result;
 use crate::protocol::progress::Progress;
 
@@ -59,20 +59,26 @@ async fn read_all(mut stream: ByteStream, each: &mut (dyn FnMut(Progress) + Send
     Ok(())
 }
 
-/// The last record, where there is one. A log that cannot be read is no log: the state does not hang on it.
-pub(super) async fn last(core: &Core, container: &ContainerRef) -> Option<Progress> {
-    let read = async {
+/// Before a tail that broke off is read again.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// The last record, where there is one; a tail that broke off is read once more.
+///
+/// An error is not the same as an empty log: what a job does is told nowhere else, and a job that runs must not pass for one that only starts.
+pub(super) async fn last(core: &Core, container: &ContainerRef) -> Result<Option<Progress>> {
+    let read = async || {
         let stream = core.engine().await?.logs(container, false, Some(4)).await?;
         let mut last = None;
         read_all(stream, &mut |record| last = Some(record)).await?;
         Ok::<_, crate::error::Error>(last)
     };
-    match read.await {
-        Ok(last) => last,
-        Err(e) => {
+    match read().await {
+        Err(e) if engine_is_away(&e) => {
             tracing::debug!(error = e.chain(), "the container's log could not be read");
-            None
+            tokio::time::sleep(AGAIN).await;
+            read().await
         }
+        done => done,
     }
 }
 

@@ -1,27 +1,34 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
-//! [`start`] and [`deliver`] make a job, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
-//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it.
+//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
 
 mod admin;
 pub mod attest;
 mod audit;
 mod authorities;
+mod away;
 mod bury;
+mod changes;
 mod check;
 mod collect;
 mod consume;
+mod create;
 mod deliver;
+mod deliverer;
 mod deliveries;
 mod download;
+mod events;
 mod failure;
 mod gateway;
 mod gc;
 pub mod id;
 mod isolation;
 mod labels;
+mod limits;
 mod list;
 mod log;
 pub mod model;
@@ -33,15 +40,19 @@ pub mod service;
 mod spec;
 mod start;
 mod state;
+pub mod stats;
 mod status;
 mod time;
+mod trace;
 mod version;
 mod watch;
 pub mod weakness;
 
 pub use audit::LedgerPart;
+pub use changes::{Following, Stand};
 pub use consume::Claimed;
 pub use id::JobId;
+pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {
     pub use super::download::{Expected, Piece, Pieces, read as read_download};

@@ -61,10 +61,16 @@ pub struct DelegateRequest {
     pub isolation: Isolation,
     /// Overrides `limits.deadline_seconds`.
     pub deadline_seconds: Option<u64>,
+    /// Overrides `limits.queue_seconds`.
+    pub queue_seconds: Option<u64>,
+    /// Overrides `limits.idle_seconds`; 0: never.
+    pub idle_seconds: Option<u64>,
     /// Overrides `limits.tokens`.
     pub token_budget: Option<u64>,
     /// 1 to 200 characters; the same key with the same arguments gives the same job.
     pub idempotency_key: Option<String>,
+    /// The caller's place in a trace, which the job's steps become part of.
+    pub trace: Option<crate::telemetry::TraceContext>,
 }
 
 /// The design's job states.
@@ -94,6 +100,26 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// The text form of each, in the order in which a job can pass them.
+    pub const WORDS: [&str; 10] = ["preparing", "queued", "running", "sealing", "completed", "failed", "cancelled", "timeout", "interrupted", "lost"];
+
+    /// Parses a caller's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [
+            Self::Preparing,
+            Self::Queued,
+            Self::Running,
+            Self::Sealing,
+            Self::Completed,
+            Self::Failed,
+            Self::Cancelled,
+            Self::Timeout,
+            Self::Interrupted,
+            Self::Lost,
+        ];
+        all.into_iter().find(|state| state.as_str() == text)
+    }
+
     /// The stable text form.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -146,8 +172,8 @@ pub struct JobStatus {
     pub started_unix_ms: u64,
     /// RFC 3339, once it has ended.
     pub ended_at: Option<String>,
-    /// Milliseconds from the start until now or the end.
-    pub elapsed_ms: u64,
+    /// Milliseconds from the start until now or the end; unknown for an ended job whose end is ([`Self::ended_at`]), as for the older ones of a list.
+    pub elapsed_ms: Option<u64>,
     /// Seconds from the slot to the deadline.
     pub deadline_seconds: u64,
     /// Seconds that it is kept after its end.

@@ -42,7 +42,7 @@ pub(super) async fn thaw_if_due(core: &Core, seen: &Observed) -> Result<bool> {
     if seen.now_ms < from.saturating_add(seconds.saturating_add(grace).saturating_mul(1000)) {
         return Ok(false);
     }
-    tracing::info!(job = %labels.id, "it was frozen past its own end: thawing it");
+    tracing::info!(job_id = %labels.id, "it was frozen past its own end: thawing it");
     let engine = core.engine().await?;
     match seen.found.facts.state {
         ContainerState::Paused => engine.unpause_container(&container).await?,

@@ -9,7 +9,7 @@
 //! leftovers, unless the gateway is younger than the job. While it cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing
 //! at all, but which the gateway still knows, is `lost`, and said to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -36,6 +36,8 @@ const CLOCK_SLACK_MS: u64 = 2_000;
 const AT_ONCE: usize = 4;
 /// What `init` writes before it does anything else: it ran.
 const RAN: &str = "facts.json";
+/// Milliseconds in which volumes without a container may be those of a start that is under way: the engine makes both in one call, volumes first.
+const BEGINNING_MS: u64 = 30_000;
 
 /// What the gateway says about jobs of this instance.
 #[derive(Debug, Clone)]
@@ -128,21 +130,26 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     let engine = core.engine().await?;
     let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask(core, &engine));
     let mut left = left?;
-    match &word {
-        Word::Silent if left.nothing() => return Ok(None),
-        Word::Silent => {
-            tokio::time::sleep(SETTLE).await;
-            if let Sight::Job(seen) = status::look(core, id).await? {
-                return Ok(Some(*seen));
-            }
-            left = Left::look(core, &engine, id).await?;
-            if left.nothing() {
-                return Ok(None);
-            }
+    let known = word.jobs().iter().any(|job| job == id.as_str());
+    if left.nothing() {
+        if !known {
+            return Ok(None);
         }
-        Word::Knows { jobs, .. } if left.nothing() && !jobs.iter().any(|job| job == id.as_str()) => return Ok(None),
-        Word::Knows { .. } if !left.nothing() && word.is_leftover(id.as_str(), left.created_ms) => return Ok(None),
-        Word::Knows { .. } => {}
+    } else if word.is_leftover(id.as_str(), left.created_ms) {
+        return Ok(None);
+    } else if !known {
+        // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
+        if core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
+            return Ok(None);
+        }
+        tokio::time::sleep(SETTLE).await;
+        if let Sight::Job(seen) = status::look(core, id).await? {
+            return Ok(Some(*seen));
+        }
+        left = Left::look(core, &engine, id).await?;
+        if left.nothing() {
+            return Ok(None);
+        }
     }
     if left.own {
         return make_again(core, &engine, id, left).await;
@@ -193,7 +200,7 @@ async fn make_again(core: &Core, engine: &Engine, id: &JobId, left: Left) -> Res
                 engine.remove_container(&container).await?;
                 return Err(e);
             }
-            tracing::info!(job = %id, "its container was removed from outside: made again");
+            tracing::info!(job_id = %id, "its container was removed from outside: made again");
             crate::fault::point("restore.created");
         }
         Err(e) if e.details.get("conflict") == Some(&true.into()) => {
@@ -248,23 +255,18 @@ pub(super) async fn may_start(core: &Core, seen: &Observed) -> Result<bool> {
     Ok(false)
 }
 
-/// Jobs without a container: those of these volumes and those that the gateway knows.
-pub(super) async fn all(core: &Core, has_container: &std::collections::HashSet<String>) -> Result<Vec<Observed>> {
-    let engine = core.engine().await?;
-    let instance = core.settings.engine.instance.as_str();
-    let of_instance = [(labels::INSTANCE, instance)];
-    let (volumes, word) = tokio::join!(engine.list_volumes(&of_instance), Word::ask(core, &engine));
-    let mut ids: Vec<String> = volumes?.into_iter().filter_map(|(_, mut labels)| labels.remove(labels::JOB)).collect();
-    ids.extend_from_slice(word.jobs());
-    ids.sort_unstable();
-    ids.dedup();
-    let ids = ids.into_iter().filter(|id| !has_container.contains(id)).filter_map(|id| id.parse::<JobId>().ok());
-    let looks: Vec<_> = futures_util::stream::iter(ids)
-        // From the start: it may have got its container since the list was made.
-        .map(|id| async move { status::observe(core, &id).await })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+/// The jobs that this instance has volumes of. One call.
+pub(super) async fn names(core: &Core) -> Result<HashSet<String>> {
+    let volumes = core.engine().await?.list_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
+    Ok(volumes.into_iter().filter_map(|(_, mut labels)| labels.remove(labels::JOB)).collect())
+}
+
+/// Those of these jobs that somebody removed; they have volumes and had no container.
+pub(super) async fn all(core: &Core, ids: impl Iterator<Item = &String>) -> Vec<Observed> {
+    let ids: Vec<JobId> = ids.filter_map(|id| id.parse().ok()).collect();
+    // From the start: it may have got its container since the list was made.
+    let looks = ids.into_iter().map(|id| async move { status::observe(core, &id).await });
+    let looks: Vec<_> = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
     let mut found = Vec::new();
     for look in looks {
         match look {
@@ -273,7 +275,7 @@ pub(super) async fn all(core: &Core, has_container: &std::collections::HashSet<S
             Err(e) => tracing::warn!(error = e.chain(), "a job whose container is gone could not be looked at"),
         }
     }
-    Ok(found)
+    found
 }
 
 /// Removes what is left of a job that has no container.

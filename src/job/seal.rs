@@ -1,5 +1,7 @@
 //! The second start of a container that died before it sealed, and the end of one that should long have ended.
 
+use tracing::Instrument as _;
+
 use super::JobId;
 use super::restore;
 use super::service::Core;
@@ -7,6 +9,8 @@ use super::status::{self, Observed};
 use crate::engine::{ContainerState, UploadStream};
 use crate::error::{Error, Result};
 use crate::protocol::paths;
+use crate::telemetry::step;
+use crate::{fault, weaken};
 
 /// How long a second start may take to seal: it walks the whole workspace.
 const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);
@@ -16,8 +20,9 @@ const SEAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(180);
 /// How often that was tried is not written down anywhere: each process tries [`MAX_SEAL_ATTEMPTS`](super::state::MAX_SEAL_ATTEMPTS) times
 /// before it calls the job lost, so they all come to the same answer.
 pub(super) async fn seal_again(core: &Core, mut seen: Observed) -> Result<Observed> {
-    while seen.derived.needs_seal {
-        seen = seal_once(core, &seen.found.labels.id).await?;
+    while seen.derived.needs_seal && !weaken::off("fault.second_start") {
+        let labels = &seen.found.labels;
+        seen = seal_once(core, &labels.id).instrument(step!("seal", labels.id, labels.trace())).await?;
     }
     Ok(seen)
 }
@@ -31,7 +36,7 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
         return Ok(now);
     }
     let container = now.found.container();
-    tracing::info!(job = %id, exit_code = now.found.facts.exit_code, "it died unsealed: starting it again to seal");
+    tracing::info!(job_id = %id, exit_code = now.found.facts.exit_code, "it died unsealed: starting it again to seal");
     let engine = core.engine().await?;
     if now.found.facts.state == ContainerState::Created && !restore::may_start(core, &now).await? {
         return status::observe(core, id).await?.ok_or_else(super::id::not_found);
@@ -39,15 +44,17 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
     if now.found.facts.oom_killed {
         // Nothing runs in it, and only root of the container may write there. Without it the job is called interrupted, which is true as well.
         if let Err(e) = engine.upload(&container, paths::JOB_STATE, memory_note()?).await {
-            tracing::warn!(job = %id, error = e.chain(), "could not leave word of the kill");
+            tracing::warn!(job_id = %id, error = e.chain(), "could not leave word of the kill");
         }
     }
+    fault::point("seal.before_start");
     engine.start_container(&container).await?;
+    fault::point("seal.started");
     let ended = tokio::time::timeout(SEAL_WITHIN, engine.wait_container(&container)).await;
     match ended {
-        Ok(code) => tracing::debug!(job = %id, code = code?, "started again"),
+        Ok(code) => tracing::debug!(job_id = %id, code = code?, "started again"),
         // It goes on, and whoever asks next finds it running.
-        Err(_) => tracing::warn!(job = %id, "sealing takes long"),
+        Err(_) => tracing::warn!(job_id = %id, "sealing takes long"),
     }
     let after = status::observe(core, id).await?.ok_or_else(super::id::not_found)?;
     if after.derived.needs_seal {
@@ -82,7 +89,7 @@ fn memory_note() -> Result<UploadStream> {
 
 /// Kills a container that is past every limit: its own clock has failed.
 pub(super) async fn kill_overdue(core: &Core, seen: &Observed) -> Result<()> {
-    tracing::warn!(job = %seen.found.labels.id, "it runs past every limit: killing it");
+    tracing::warn!(job_id = %seen.found.labels.id, "it runs past every limit: killing it");
     let engine = core.engine().await?;
     let container = seen.found.container();
     // A frozen process takes no signal, but the engine's kill ends it where the kernel lets it; thawing first always works.

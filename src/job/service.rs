@@ -9,12 +9,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attest::{self, Attestation};
+use super::changes::{Changes, Following, Stand};
 use super::deliveries::Deliveries;
+use super::events::Events;
 use super::gateway::Gateway;
+use super::stats::Stats;
 use super::status::{self, Observed};
 use super::time::EngineClock;
-use super::{Claimed, DelegateRequest, GcReport, JobId, JobResult, JobStatus, LedgerPart, ListFilter, StartedJob};
-use super::{audit, collect, consume, gc, list, log, overstay, seal, start, watch};
+use super::{
+    Claimed, DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartedJob,
+};
+use super::{audit, collect, consume, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineFacts};
 use crate::error::{Error, Result};
@@ -43,6 +48,8 @@ pub(super) struct Core {
     pub deliveries: Deliveries,
     /// Deliveries and what else must be awaited before the process ends.
     pub tasks: TaskTracker,
+    pub events: Events,
+    pub changes: Changes,
     engine: OnceCell<Engine>,
     engine_facts: OnceCell<EngineFacts>,
     clock: EngineClock,
@@ -50,6 +57,8 @@ pub(super) struct Core {
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
     seals: Mutex<HashMap<JobId, Seals>>,
+    /// Jobs whose end was told to a collector.
+    pub counted: trace::Counted,
 }
 
 #[derive(Default)]
@@ -139,7 +148,7 @@ impl Core {
 
     /// What whoever looks at a job does for it: seals one that died, ends one that is overdue. Gives where it stands after a short wait;
     /// what takes longer goes on in the background.
-    async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
+    pub(super) async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
         if !seen.derived.needs_seal && !seen.derived.overdue {
             return self.thaw(seen).await;
         }
@@ -179,9 +188,11 @@ impl Jobs {
         Self {
             core: Arc::new(Core {
                 settings,
-                gateway: Gateway::default(),
+                gateway: Gateway::new(),
                 deliveries: Deliveries::default(),
                 tasks: TaskTracker::new(),
+                events: Events::default(),
+                changes: Changes::default(),
                 engine: OnceCell::new(),
                 engine_facts: OnceCell::new(),
                 clock: EngineClock::default(),
@@ -189,6 +200,7 @@ impl Jobs {
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
                 seals: Mutex::new(HashMap::new()),
+                counted: trace::Counted::default(),
             }),
         }
     }
@@ -214,9 +226,43 @@ impl Jobs {
     /// Where a job stands.
     pub async fn status(&self, id: &JobId) -> Result<JobStatus> {
         match status::observe(&self.core, id).await? {
-            Some(seen) => Ok(self.core.attend(seen).await.status()),
+            Some(seen) => {
+                if seen.derived.state == JobState::Queued {
+                    self.bring_limits().await;
+                }
+                Ok(self.core.attend(seen).await.status())
+            }
             None => Err(self.core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
         }
+    }
+
+    /// Follows where a job stands, until the [`Following`] is dropped; an unknown id is followed too, and found [`Stand::Gone`].
+    pub fn follow(&self, id: &JobId) -> Following {
+        Changes::follow(&self.core, id)
+    }
+
+    /// Where a job stands, once its state is another one than `since` (`None`: than at the time of the call), it has ended, or `within` has passed.
+    pub async fn changed(&self, id: &JobId, since: Option<JobState>, within: Duration) -> Result<JobStatus> {
+        let now = self.status(id).await?;
+        if within.is_zero() || now.state.is_final() || since.is_some_and(|since| since != now.state) {
+            return Ok(now);
+        }
+        let mut following = self.follow(id);
+        // The outcome of both is what is true then: the end of the wait is no error.
+        let _ = tokio::time::timeout(within, following.beyond(Stand::At(now.state))).await;
+        self.status(id).await
+    }
+
+    /// Where a job stands once it has ended. An engine that does not answer for a minute ends the wait with its error.
+    pub async fn ended(&self, id: &JobId) -> Result<JobStatus> {
+        let mut following = self.follow(id);
+        let mut now = self.status(id).await?;
+        let mut known = Stand::At(now.state);
+        while !now.state.is_final() {
+            known = following.beyond(known).await;
+            now = self.status(id).await?;
+        }
+        Ok(now)
     }
 
     /// Follows a job to its end: calls `on_progress` for each record of its log, returns the final status.
@@ -269,6 +315,9 @@ impl Jobs {
     /// Jobs of this instance, newest first.
     pub async fn list(&self, filter: &ListFilter) -> Result<Vec<JobStatus>> {
         let jobs = list::list(&self.core, filter).await?;
+        if jobs.iter().any(|job| job.state == JobState::Queued) {
+            self.bring_limits().await;
+        }
         self.core.sweep_soon(Sweep::Now);
         Ok(jobs)
     }
@@ -293,6 +342,38 @@ impl Jobs {
         audit::read(&self.core, &engine, each).await
     }
 
+    /// Jobs, slots, requests, tokens and volumes in numbers. Starts nothing.
+    pub async fn stats(&self) -> Result<Stats> {
+        stats::stats(&self.core).await
+    }
+
+    /// Tells the gateway the limits of these settings, where there is one and this process has not done so; with a raised limit, jobs that wait start.
+    async fn bring_limits(&self) {
+        if let Ok(engine) = self.core.engine().await {
+            self.core.gateway.bring_limits(&engine, &self.core.settings).await;
+        }
+    }
+
+    /// The same in the background, for a server that begins and then waits for its client.
+    pub fn bring_limits_soon(&self) {
+        let jobs = self.clone();
+        self.core.sweeps.spawn(async move {
+            let bring = async {
+                jobs.bring_limits().await;
+                jobs.core.gateway.rest().await;
+            };
+            tokio::select! {
+                () = bring => {}
+                () = jobs.core.closing.cancelled() => {}
+            }
+        });
+    }
+
+    /// What holds for all jobs of the gateway, after a change where one is asked for.
+    pub async fn gateway_limits(&self, change: LimitChange) -> Result<GatewayState> {
+        limits::change(&self.core, change).await
+    }
+
     /// Removes what has expired or belongs to nobody.
     pub async fn gc(&self) -> Result<GcReport> {
         gc::sweep(&self.core).await
@@ -300,6 +381,8 @@ impl Jobs {
 
     /// Waits until every delivery of this process is done. Nothing may be started afterwards.
     pub async fn shutdown(&self) {
+        self.core.changes.close().await;
+        self.core.events.close().await;
         self.core.tasks.close();
         self.core.tasks.wait().await;
         self.core.closing.cancel();

@@ -48,9 +48,25 @@ pub(super) fn job_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}"))
 }
 
-/// The name to which the one who consumes a job renames its container.
+/// The name to which the one who consumes a job renames its container. One for all callers: the engine lets one container have it once, and that
+/// decides who was first.
 pub(super) fn consumed_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}-consumed"))
+}
+
+/// Whether somebody has consumed the job and not yet removed its container.
+pub(super) fn is_consumed(name: &str, id: &JobId) -> bool {
+    name == format!("anchorhold-{id}-consumed")
+}
+
+/// The name of a tombstone until it takes the job's own.
+pub(super) fn tombstone_name(id: &JobId) -> Result<ObjectName> {
+    ObjectName::parse(&format!("anchorhold-{id}-tombstone"))
+}
+
+/// Whether this is a tombstone that has not got its job's name yet.
+pub(super) fn is_lying(name: &str, id: &JobId) -> bool {
+    name == format!("anchorhold-{id}-tombstone")
 }
 
 /// The names of a job's volumes.
@@ -129,7 +145,7 @@ fn job_ulimits(room: u64) -> Vec<(String, i64)> {
 /// A container that is never started and only says, by its labels, how a job ended that never ran.
 pub(super) fn tombstone(image: &str, labels: &JobLabels) -> Result<ContainerSpec> {
     Ok(ContainerSpec {
-        name: job_name(&labels.id)?,
+        name: tombstone_name(&labels.id)?,
         image: image.to_owned(),
         entrypoint: vec![paths::BINARY.to_owned(), "--version".to_owned()],
         env: Vec::new(),

@@ -7,19 +7,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
+use super::deliverer::{Deliverer, Life};
 use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, gateway, restore, spec};
+use super::time::own_ms;
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, restore, spec, trace};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
+use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, Ceilings, JobBounds, Stay, Upstream};
+use crate::protocol::admin::{AdminRequest, Admission, JobBounds, Stay, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
+use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
 
 /// Seconds that a delivery may take.
@@ -29,7 +35,7 @@ const PASS_SLACK_SECONDS: u64 = 300;
 /// How long a start with an idempotency key waits for another one that is under way.
 const KEY_WITHIN: Duration = Duration::from_secs(5);
 const KEY_RETRY: Duration = Duration::from_millis(50);
-/// Milliseconds after which a container under a key's name belongs to nobody.
+/// Milliseconds after which a container under a key's name belongs to nobody, where it is not known whether its maker lives.
 const KEY_STALE_MS: u64 = 60_000;
 /// Longest subject line for the synthetic commit, in characters.
 const MAX_SUBJECT: usize = 200;
@@ -70,6 +76,8 @@ impl Keyed {
             request.reasoning_effort,
             request.isolation.as_str(),
             request.deadline_seconds,
+            request.queue_seconds,
+            request.idle_seconds,
             request.token_budget,
         ]);
         Some(Self { key: sha256_hex(key.to_string().as_bytes()), args: sha256_hex(args.to_string().as_bytes()) })
@@ -78,6 +86,25 @@ impl Keyed {
 
 /// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
 pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
+    let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), own_ms());
+    let context = TraceContext::of_job(id.as_str(), caller.as_ref());
+    let span = step!("start", id, context);
+    let outcome = start_job(core, request, id.clone()).instrument(span.clone()).await;
+    match &outcome {
+        Ok(started) => {
+            // Under a key it may be another job than the one that was begun.
+            span.record("job_id", tracing::field::display(&started.status.job_id));
+            trace::accepted(started.replayed);
+        }
+        Err(error) => {
+            span.record("error", error.code.as_str());
+            trace::refused(context, caller.as_ref(), &id, since_ms, "refused", error);
+        }
+    }
+    outcome
+}
+
+async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Result<StartedJob> {
     let began = std::time::Instant::now();
     let named = check::arguments(&core.settings, &request)?;
     let local = {
@@ -92,24 +119,28 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     let planning = {
         let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
         blocking(&core, move || crate::workspace::plan_within(&workspace, &settings.roots.allow, &settings.workspace))
+            .instrument(tracing::error_span!("snapshot"))
     };
     let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
+    fault::point("start.checked");
     if let Some(replay) = replay? {
         return Ok(replay);
     }
     let (plan, remote) = (plan?, remote?);
 
-    let draft = Draft { core: &core, request, local, plan, remote, model, keyed };
-    let (parcel, facts, replay) = draft.create().await?;
+    let draft = Draft { core: &core, id, request, local, plan, remote, model, keyed };
+    let (parcel, facts, replay) = draft.create().instrument(tracing::error_span!("create")).await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
+    fault::point("start.created");
     let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
 
     let seen = status::judged(&core, facts, None).ok_or_else(|| Error::internal("start the job: its own labels are unreadable"))?;
     let pending = core.deliveries.begin(&parcel.labels.id);
     let delivering = core.clone();
     core.tasks.spawn(async move {
-        let outcome = deliver(&delivering, parcel, &pending.stop).await;
+        let step = step!("deliver", parcel.labels.id, parcel.labels.trace());
+        let outcome = deliver(&delivering, parcel, &pending.stop).instrument(step).await;
         pending.finish(&outcome);
     });
     core.sweep_soon(super::service::Sweep::Later);
@@ -191,6 +222,7 @@ async fn replay(core: &Core, found: Found, keyed: &Keyed) -> Result<StartedJob> 
 /// Everything that is known before the container is made.
 struct Draft<'a> {
     core: &'a Arc<Core>,
+    id: JobId,
     request: DelegateRequest,
     local: Local,
     plan: Plan,
@@ -202,13 +234,13 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, request, local, plan, remote, model, keyed } = self;
+        let Self { core, id, request, local, plan, remote, model, keyed } = self;
         let settings = &core.settings;
-        let id = JobId::random();
         let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
-        let queue_seconds = settings.limits.queue_seconds;
+        let queue_seconds = check::queue(&settings.limits, request.queue_seconds)?;
+        let idle_seconds = check::idle(&settings.limits, request.idle_seconds)?;
         let uid = remote.walls.draw_uid();
         let mut labels = JobLabels {
             id: id.clone(),
@@ -229,6 +261,8 @@ impl Draft<'_> {
             idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
+            deliverer: Deliverer::this(),
+            trace: request.trace,
             ended: None,
             restored: None,
         };
@@ -249,13 +283,16 @@ impl Draft<'_> {
             agent_uid: uid,
             deadline_seconds,
             queue_seconds,
+            idle_seconds,
             unreachable_seconds: settings.model.unreachable_seconds,
+            gateway_seconds: settings.gateway.gone_seconds,
             disk_bytes: settings.limits.disk.0,
             inodes: settings.limits.inodes,
             pass: pass.to_string(),
             manifest_sha256: String::new(),
             commit_subject: subject(plan.head_subject()),
         };
+        let limits = gateway::limits(settings);
         let pass_seconds = PREPARE_SECONDS.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS);
         let mut admission = Admission {
             job_id: id.to_string(),
@@ -265,28 +302,32 @@ impl Draft<'_> {
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
             expires_unix: (created_ms / 1000).saturating_add(pass_seconds),
-            max_running_jobs: settings.engine.max_running_jobs,
+            max_running_jobs: limits.slots,
             instance: settings.engine.instance.clone(),
-            bounds: JobBounds { requests: settings.limits.requests, denials: settings.limits.denials, output_tokens: settings.limits.output_tokens },
-            ceilings: Ceilings {
-                tokens_per_day: settings.gateway.tokens_per_day,
-                requests: settings.gateway.max_requests,
-                connections: settings.gateway.max_connections,
+            bounds: JobBounds {
+                requests: settings.limits.requests,
+                denials: settings.limits.denials,
+                output_tokens: settings.limits.output_tokens,
+                answer_seconds: settings.model.answer_seconds,
+                idle_seconds: settings.model.idle_seconds,
             },
             stay: Stay { pass_seconds, record_seconds: settings.retention.ttl_seconds, labels: Default::default() },
+            ceilings: limits.ceilings,
+            settings_read_ms: core.gateway.read_ms,
+            telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
         restore::keep_with_volumes(&mut container_spec, &labels)?;
         admission.stay.labels = labels.write();
         let made = match &keyed {
-            None => Ok(remote.engine.create_container(&container_spec).await?),
+            None => Ok(create::container(&remote.engine, &container_spec).await?),
             Some(keyed) => create_keyed(core, &remote.engine, container_spec.clone(), &id, keyed).await?,
         };
         match made {
             Ok((container, warnings)) => {
                 for warning in &warnings {
-                    tracing::debug!(job = %id, warning, "the engine about a job");
+                    tracing::debug!(job_id = %id, warning, "the engine about a job");
                 }
                 let facts = status::just_created(container.clone(), &labels, &remote.image.id);
                 let container = ContainerRef::Id(container);
@@ -314,8 +355,9 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
     let until = tokio::time::Instant::now() + KEY_WITHIN;
     let instance = core.settings.engine.instance.as_str();
     loop {
-        match engine.create_container(&spec).await {
+        match create::container(engine, &spec).await {
             Ok((container, warnings)) => {
+                fault::point("start.key_held");
                 let holder = ContainerRef::Id(container.clone());
                 let other = list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, instance));
                 if let Some(other) = other {
@@ -323,6 +365,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
                     return Ok(Err(other));
                 }
                 if engine.rename_container(&holder, &own_name).await? {
+                    fault::point("start.key_renamed");
                     return Ok(Ok((container, warnings)));
                 }
                 bury::remove(core, id, &holder).await;
@@ -349,7 +392,8 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
 /// A container that a dead process left under a key's name.
 fn is_stale(row: &ContainerFacts, key_name: &ObjectName, now_ms: u64) -> bool {
     let created = row.labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(row.created_unix_ms);
-    row.name == key_name.as_str() && now_ms > created.saturating_add(KEY_STALE_MS)
+    let life = JobLabels::parse(&row.labels).and_then(|labels| labels.deliverer).map_or(Life::Unknown, |deliverer| deliverer.life());
+    row.name == key_name.as_str() && (life == Life::Gone || now_ms > created.saturating_add(KEY_STALE_MS))
 }
 
 fn subject(head: Option<&str>) -> String {
@@ -369,8 +413,11 @@ mod tests {
             reasoning_effort: None,
             isolation: Isolation::Inherit,
             deadline_seconds: None,
+            queue_seconds: None,
+            idle_seconds: None,
             token_budget: None,
             idempotency_key: Some("key".into()),
+            trace: None,
         }
     }
 
@@ -390,6 +437,8 @@ mod tests {
             DelegateRequest { reasoning_effort: Some("m".into()), ..request() },
             DelegateRequest { isolation: Isolation::IgnoreRules, ..request() },
             DelegateRequest { deadline_seconds: Some(60), ..request() },
+            DelegateRequest { queue_seconds: Some(60), ..request() },
+            DelegateRequest { idle_seconds: Some(60), ..request() },
             DelegateRequest { token_budget: Some(60), ..request() },
         ];
         let mut seen: Vec<String> = others.iter().map(|other| keyed(other, "/repo").args).collect();

@@ -10,18 +10,20 @@
 //!                       │                                  ▼                              ▼
 //!                       │                      sealing (needs a second start) ─────────► lost
 //!                       ├── delivery failed or was cancelled: a tombstone (never started) says how ──► failed | cancelled
-//!                       └── the delivering process died: interrupted, once `prepare_by` has passed
+//!                       └── the delivering process died: interrupted, at once where that is known, else once `prepare_by` has passed
 //!
-//!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout · interrupted · lost
+//!  ends: completed · failed (also: token budget, memory, disk, provider unreachable) · cancelled · timeout (also: queue timeout, idle) ·
+//!        interrupted · lost
 //! ```
 //! Only these move a job: `start` and the delivery (create, start), `init` (everything inside, by its exit code), `cancel`
 //! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue; a new container upon
-//! the volumes of one that somebody removed), and
-//! `consume` and the sweep (removal). Time alone moves `preparing` to `interrupted`.
+//! the volumes of one that somebody removed), and `consume` and the sweep (removal). Only the death of the process that delivers, or time alone, moves
+//! `preparing` to `interrupted`.
 
 use std::borrow::Cow;
 
 use super::JobState;
+use super::deliverer::Life;
 use super::labels::JobLabels;
 use crate::engine::{ContainerFacts, ContainerState};
 use crate::protocol::progress::{Phase, Progress};
@@ -74,7 +76,7 @@ pub(super) fn state_of(reason: Reason) -> JobState {
         Reason::Completed => JobState::Completed,
         Reason::Failed | Reason::TokenBudget | Reason::Memory | Reason::Disk | Reason::ProviderUnreachable => JobState::Failed,
         Reason::Cancelled => JobState::Cancelled,
-        Reason::Deadline => JobState::Timeout,
+        Reason::Deadline | Reason::QueueTimeout | Reason::Idle => JobState::Timeout,
         Reason::Interrupted => JobState::Interrupted,
         Reason::Lost => JobState::Lost,
     }
@@ -86,6 +88,8 @@ fn sentence(reason: Reason) -> &'static str {
         Reason::Failed => "Codex or the job around it failed; the result says how.",
         Reason::Cancelled => "It was cancelled; what was done until then is in the result.",
         Reason::Deadline => "It met its deadline; what was done until then is in the result.",
+        Reason::QueueTimeout => "It got no slot in the time that it may wait; Codex never ran.",
+        Reason::Idle => "Nothing happened in it for as long as it may be idle; what was done until then is in the result.",
         Reason::TokenBudget => "It used up its token budget; what was done until then is in the result.",
         Reason::Memory => "It used up its memory; what was done until then is in the result.",
         Reason::Disk => "It used up its disk; what was done until then is in the result.",
@@ -96,8 +100,16 @@ fn sentence(reason: Reason) -> &'static str {
 }
 
 /// Derives where a job stands. `last` is the last progress record of its log, `seal_attempts` the second starts that
-/// this process has seen fail.
-pub(super) fn derive(facts: &ContainerFacts, labels: &JobLabels, last: Option<&Progress>, now_ms: u64, seal_attempts: u32) -> Derived {
+/// this process has seen fail. `deliverer` counts only before the start: it must have been looked at before `facts` were taken, because a
+/// process that has started a job may end.
+pub(super) fn derive(
+    facts: &ContainerFacts,
+    labels: &JobLabels,
+    last: Option<&Progress>,
+    now_ms: u64,
+    seal_attempts: u32,
+    deliverer: Life,
+) -> Derived {
     // A tombstone was never started and never will be.
     if let Some(ended) = &labels.ended {
         return Derived { detail: Cow::Owned(ended.detail.clone()), ..Derived::ended(ended.reason, Some(ended.at_ms)) };
@@ -113,15 +125,29 @@ pub(super) fn derive(facts: &ContainerFacts, labels: &JobLabels, last: Option<&P
             ),
             ..Derived::ended(Reason::Lost, None)
         },
+        // When it died nobody knows.
+        ContainerState::Created if deliverer == Life::Gone => Derived {
+            detail: Cow::Borrowed("The process that delivered it is gone, and the job had not started; nothing has run."),
+            ..Derived::ended(Reason::Interrupted, None)
+        },
         ContainerState::Created if now_ms / 1000 <= labels.prepare_by => Derived::new(JobState::Preparing, "The workspace is being delivered."),
         ContainerState::Created => Derived {
-            detail: Cow::Borrowed("The process that delivered it ended before the job started; nothing has run."),
+            detail: Cow::Borrowed("It was not delivered in the time allowed for that; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
         },
         // Told by a restart policy to start again what has ended; it ends at once with the same code.
         ContainerState::Restarting if facts.exit_code.and_then(Reason::from_exit_code).is_some() => {
             Derived::ended(facts.exit_code.and_then(Reason::from_exit_code).unwrap_or(Reason::Lost), facts.finished_unix_ms)
         }
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if labels.restored.is_some() => Derived {
+            overdue: overdue(facts, labels, now_ms),
+            ..Derived::new(JobState::Sealing, "Somebody removed its container; it was made again upon what is left, only to seal.")
+        },
+        // It runs although it has ended once: this is its second start, and its last record may still be of the first.
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if facts.finished_unix_ms.is_some() => Derived {
+            overdue: overdue(facts, labels, now_ms),
+            ..Derived::new(JobState::Sealing, "It died before it sealed; it was started once more, only to seal.")
+        },
         ContainerState::Running | ContainerState::Restarting => {
             Derived { overdue: overdue(facts, labels, now_ms), ..inside(last.map(|record| record.phase)) }
         }
@@ -161,9 +187,14 @@ fn inside(phase: Option<Phase>) -> Derived {
 }
 
 fn overdue(facts: &ContainerFacts, labels: &JobLabels, now_ms: u64) -> bool {
+    now_ms >= overdue_from(facts, labels)
+}
+
+/// Unix milliseconds from which on a running container is taken for stuck.
+pub(super) fn overdue_from(facts: &ContainerFacts, labels: &JobLabels) -> u64 {
     let from = facts.started_unix_ms.unwrap_or(labels.created_ms.max(labels.prepare_by.saturating_mul(1000)));
     let allowed = labels.queue_seconds.saturating_add(labels.deadline_seconds).saturating_add(OVERDUE_SECONDS);
-    now_ms > from.saturating_add(allowed.saturating_mul(1000))
+    from.saturating_add(allowed.saturating_mul(1000)).saturating_add(1)
 }
 
 #[cfg(test)]

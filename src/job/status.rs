@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use super::deliverer::Life;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::state::{Derived, derive};
 use super::time::rfc3339;
-use super::{JobId, JobStatus, labels, log, restore, spec};
+use super::{JobId, JobStatus, bury, labels, log, restore, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::progress::{Phase, Progress};
 use crate::protocol::result::Reason;
 use crate::weaken;
 
+/// What the engine is given to carry out the last request of a process that died, which may have been the start.
+const LAST_REQUEST: Duration = Duration::from_millis(100);
 /// Longest activity text in characters.
 const MAX_ACTIVITY: usize = 200;
 
@@ -27,8 +30,9 @@ impl Found {
     /// A container as a job of this instance; `None`: it is none, or it is already consumed.
     pub(super) fn from_facts(facts: ContainerFacts, instance: &str) -> Option<Self> {
         let labels = JobLabels::parse(&facts.labels)?;
-        // It is found by its label, so that it may be renamed; two names of ours say that it is no job any more, or none yet.
-        let named = facts.name != format!("anchorhold-{}-consumed", labels.id) && !facts.name.starts_with("anchorhold-key-");
+        // It is found by its label, so that it may be renamed; three names of ours say that it is no job any more, or none yet.
+        let named =
+            !spec::is_consumed(&facts.name, &labels.id) && !spec::is_lying(&facts.name, &labels.id) && !facts.name.starts_with("anchorhold-key-");
         (named && (labels.instance == instance || weaken::off("callers.instance"))).then_some(Self { facts, labels })
     }
 
@@ -63,8 +67,9 @@ pub(super) enum Sight {
     Nothing,
 }
 
-/// How long a container that is being removed is waited for.
+/// How long a container that is being removed or replaced is waited for, and how often it is looked at.
 const REMOVED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Looks at a job; where somebody removed its container, at what is left of it ([`restore`]).
 pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>> {
@@ -82,31 +87,43 @@ pub(super) async fn look(core: &Core, id: &JobId) -> Result<Sight> {
     let until = tokio::time::Instant::now() + REMOVED_WITHIN;
     loop {
         let (facts, last, _) = tokio::join!(engine.inspect_container(&name), log::last(core, &name), core.tell_time(&engine));
-        let removing = match facts? {
-            Some(facts) if facts.state == ContainerState::Removing => true,
-            Some(facts) => match judged(core, facts, last).filter(|seen| seen.found.labels.id == *id) {
-                Some(seen) => return Ok(Sight::Job(Box::new(seen))),
-                // Something else has the name.
-                None => false,
-            },
-            None => false,
+        let (facts, finished) = match facts? {
+            Some(facts) => (Some(facts), false),
+            // Perhaps a process died while it put a tombstone in the job's place.
+            None => (bury::finish(core, id).await?, true),
         };
+        let mut removing = false;
+        match facts {
+            Some(facts) if facts.state == ContainerState::Removing => removing = true,
+            Some(facts) => {
+                // Only of one that runs does the log decide the state. A tombstone has none.
+                let last = match facts.state {
+                    ContainerState::Running | ContainerState::Paused | ContainerState::Restarting if !finished => last?,
+                    _ => last.ok().flatten(),
+                };
+                if let Some(seen) = judged_now(core, facts, last).await?.filter(|seen| seen.found.labels.id == *id) {
+                    return Ok(Sight::Job(Box::new(seen)));
+                }
+                // Something else has the name, or it went away just now.
+            }
+            None => {}
+        }
         let rows = engine.list_containers(&[(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::JOB, id.as_str())]).await?;
         let renamed = rows.iter().find(|row| {
             ContainerRef::Id(row.id.clone()) != name
                 && row.state != ContainerState::Removing
                 && Found::from_facts((*row).clone(), &core.settings.engine.instance).is_some_and(|found| found.labels.id == *id)
         });
+        let time_left = tokio::time::Instant::now() < until;
         match renamed {
-            Some(row) => name = ContainerRef::Id(row.id.clone()),
-            // Removed under its own name, so from outside: what is left of it shows when that is through.
-            None if (removing || !rows.is_empty() && rows.iter().all(|row| row.state == ContainerState::Removing && !ours_to_remove(row)))
-                && tokio::time::Instant::now() < until =>
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            Some(row) if time_left => name = ContainerRef::Id(row.id.clone()),
+            // Removed under its own name, so from outside: what is left of it shows when that is through. Or its tombstone is about to get its name.
+            _ if time_left && (removing || rows.iter().any(|row| !ours_to_remove(row))) => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                name = ContainerRef::Name(spec::job_name(id)?);
             }
-            None if rows.is_empty() => return Ok(Sight::Nothing),
-            None => return Ok(Sight::Going),
+            _ if rows.is_empty() => return Ok(Sight::Nothing),
+            _ => return Ok(Sight::Going),
         }
     }
 }
@@ -116,11 +133,36 @@ fn ours_to_remove(row: &ContainerFacts) -> bool {
     row.name.ends_with("-consumed") || row.name.starts_with("anchorhold-key-")
 }
 
+/// Where a job stands, that may not have started: then it counts whether the process lives that delivers it.
+pub(super) async fn judged_now(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Result<Option<Observed>> {
+    if facts.state != ContainerState::Created {
+        return Ok(judged(core, facts, last));
+    }
+    let Some(found) = Found::from_facts(facts, &core.settings.engine.instance) else { return Ok(None) };
+    let life = match &found.labels.deliverer {
+        _ if found.labels.ended.is_some() || found.labels.restored.is_some() => Life::Unknown,
+        _ if core.deliveries.is_over(&found.labels.id) => Life::Gone,
+        Some(deliverer) => deliverer.life(),
+        None => Life::Unknown,
+    };
+    if life != Life::Gone {
+        return Ok(derived(core, found.facts, last, life));
+    }
+    // To start the job may have been its last deed.
+    tokio::time::sleep(LAST_REQUEST).await;
+    let now = core.engine().await?.inspect_container(&found.container()).await?;
+    Ok(now.and_then(|facts| derived(core, facts, last, life)))
+}
+
 /// The same from facts that are already there.
 pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>) -> Option<Observed> {
+    derived(core, facts, last, Life::Unknown)
+}
+
+fn derived(core: &Core, facts: ContainerFacts, last: Option<Progress>, deliverer: Life) -> Option<Observed> {
     let found = Found::from_facts(facts, &core.settings.engine.instance)?;
     let now_ms = core.now_ms();
-    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms, core.seal_attempts(&found.labels.id));
+    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms, core.seal_attempts(&found.labels.id), deliverer);
     (!derived.gone).then_some(Observed { found, last, derived, now_ms })
 }
 
@@ -145,7 +187,8 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
     let is_final = derived.state.is_final();
     let sealed_ms = last.filter(|record| record.phase == Phase::Sealed).map(|record| record.ms);
     let ended_ms = is_final.then(|| derived.ended_ms.or(sealed_ms)).flatten();
-    let elapsed_ms = ended_ms.unwrap_or(now_ms).saturating_sub(labels.created_ms);
+    let until_ms = if is_final { ended_ms } else { Some(now_ms) };
+    let elapsed_ms = until_ms.map(|ms| ms.saturating_sub(labels.created_ms));
     let last_event_ms = last.map(|record| record.ms);
     JobStatus {
         job_id: labels.id.clone(),
@@ -160,7 +203,7 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
         deadline_seconds: labels.deadline_seconds,
         ttl_seconds: labels.ttl_seconds,
         expires_at: ended_ms.map(|ms| rfc3339(ms.saturating_add(labels.ttl_seconds.saturating_mul(1000)))),
-        poll_after_ms: if is_final { 1_000 } else { elapsed_ms.clamp(1_000, 10_000) },
+        poll_after_ms: elapsed_ms.filter(|_| !is_final).unwrap_or(0).clamp(1_000, 10_000),
         result_available: is_final,
         result_ok: derived.reason.map(|reason| reason == Reason::Completed),
         untrusted_activity: if is_final {
@@ -210,7 +253,7 @@ mod tests {
         let running = ContainerFacts { state: ContainerState::Running, ..facts() };
         let last = record(Phase::Queued);
         for (now, poll) in [(1_000_200, 1_000), (1_005_000, 5_000), (1_900_000, 10_000)] {
-            let derived = derive(&running, &sample(), Some(&last), now, 0);
+            let derived = derive(&running, &sample(), Some(&last), now, 0, Life::Unknown);
             let status = render(&sample(), &derived, Some(&last), now);
             assert_eq!((status.state, status.poll_after_ms, status.queue_position), (JobState::Queued, poll, Some(4)));
             assert_eq!((status.ended_at, status.expires_at, status.result_ok), (None, None, None));
@@ -223,14 +266,17 @@ mod tests {
     fn an_ended_job_has_its_times_and_no_activity() {
         let exited = ContainerFacts { state: ContainerState::Exited, exit_code: Some(0), finished_unix_ms: Some(1_010_000), ..facts() };
         let last = record(Phase::Sealed);
-        let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0);
+        let derived = derive(&exited, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
         let status = render(&sample(), &derived, Some(&last), 9_000_000);
-        assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (10_000, 1_000, Some(true)));
+        assert_eq!((status.elapsed_ms, status.poll_after_ms, status.result_ok), (Some(10_000), 1_000, Some(true)));
         assert_eq!(status.expires_at.as_deref(), Some("1970-01-02T00:16:50Z"));
         assert_eq!((status.untrusted_activity, status.queue_position), (None, None));
         // A list does not tell the end: the sealing record does.
         let listed = ContainerFacts { finished_unix_ms: None, ..exited };
-        let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0);
-        assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, 4_000);
+        let derived = derive(&listed, &sample(), Some(&last), 9_000_000, 0, Life::Unknown);
+        assert_eq!(render(&sample(), &derived, Some(&last), 9_000_000).elapsed_ms, Some(4_000));
+        // Nobody knows: then no time is made up.
+        let open = render(&sample(), &derived, None, 9_000_000);
+        assert_eq!((open.elapsed_ms, open.ended_at, open.expires_at, open.poll_after_ms, open.result_ok), (None, None, None, 1_000, Some(true)));
     }
 }

@@ -1,9 +1,13 @@
-//! Following a job to its end.
+//! Following a job to its end, over an engine that goes away and comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::away::Absence;
+use super::changes::next_by_time;
+use super::events::{Events, Nudges};
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
@@ -12,47 +16,73 @@ use crate::engine::ContainerState;
 use crate::error::Result;
 use crate::protocol::progress::Progress;
 
-/// How often a container that another process delivers is looked at.
-const DELIVERY_POLL: Duration = Duration::from_millis(200);
-/// How often a running one is looked at, for the case that its own clock has failed.
-const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// What the log may still bring after the container has ended.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// Calls `on_progress` for each record of the job's log, each once; returns the final status.
-pub(super) async fn watch(core: &Core, id: &JobId, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
+pub(super) async fn watch(core: &Arc<Core>, id: &JobId, on_progress: &mut (dyn FnMut(&Progress) + Send)) -> Result<JobStatus> {
     let mut told = 0;
+    let mut nudges = None;
     // How the delivery failed is in the tombstone; where there is none, the failure itself is the answer.
     let delivered = core.deliveries.wait(id).await;
+    let mut absence = Absence::new(core.settings.engine.away_seconds);
     loop {
-        let seen = match (status::observe(core, id).await?, &delivered) {
-            (Some(seen), _) => seen,
-            (None, Err(_)) => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
-            (None, Ok(())) => return Err(super::id::not_found()),
+        let seen = match (status::observe(core, id).await, &delivered) {
+            (Ok(Some(seen)), _) => seen,
+            (Ok(None), Err(_)) => return Err(core.deliveries.failure(id).unwrap_or_else(super::id::not_found)),
+            (Ok(None), Ok(())) => return Err(super::id::not_found()),
+            (Err(e), _) => {
+                absence.wait(e).await?;
+                continue;
+            }
         };
-        if seen.derived.overdue {
-            seal::kill_overdue(core, &seen).await?;
-        }
-        overstay::thaw_if_due(core, &seen).await?;
-        if seen.derived.absent {
-            return Ok(seen.status());
-        }
-        match seen.found.facts.state {
-            _ if seen.derived.needs_seal => {
-                seal::seal_again(core, seen).await?;
-            }
-            ContainerState::Created if !seen.derived.state.is_final() => tokio::time::sleep(DELIVERY_POLL).await,
-            ContainerState::Created => return Ok(seen.status()),
-            ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
-                follow(core, &seen, &mut told, on_progress).await?;
-            }
-            _ => {
-                // What was logged before anybody followed.
-                follow(core, &seen, &mut told, on_progress).await?;
-                return Ok(seen.status());
-            }
+        match step(core, seen, &mut told, &mut nudges, on_progress).await {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => absence.over(),
+            Err(e) => absence.wait(e).await?,
         }
     }
+}
+
+/// Waits for what comes next in a job that was just looked at; its status where it has ended.
+async fn step(
+    core: &Arc<Core>,
+    seen: Observed,
+    told: &mut usize,
+    nudges: &mut Option<Nudges>,
+    on_progress: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<Option<JobStatus>> {
+    if seen.derived.overdue {
+        seal::kill_overdue(core, &seen).await?;
+    }
+    overstay::thaw_if_due(core, &seen).await?;
+    if seen.derived.absent {
+        return Ok(Some(seen.status()));
+    }
+    match seen.found.facts.state {
+        _ if seen.derived.needs_seal => {
+            seal::seal_again(core, seen).await?;
+        }
+        // Another process delivers it: the engine tells of the start. Listened to from before the next look on, so that nothing is missed.
+        ContainerState::Created if !seen.derived.state.is_final() => match nudges {
+            None => *nudges = Some(Events::listen(core, &seen.found.labels.id)),
+            Some(nudges) => {
+                let _ = tokio::time::timeout(next_by_time(&seen, core.now_ms()), nudges.next()).await;
+            }
+        },
+        ContainerState::Created => return Ok(Some(seen.status())),
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+            follow(core, &seen, told, on_progress).await?;
+        }
+        _ => {
+            // What was logged before anybody followed; the end is known without it.
+            if let Err(e) = follow(core, &seen, told, on_progress).await {
+                tracing::debug!(error = e.chain(), "the last of the log could not be read");
+            }
+            return Ok(Some(seen.status()));
+        }
+    }
+    Ok(None)
 }
 
 /// Follows the log until the container ends or it is time to look at it again. `told` records are known already.
@@ -64,7 +94,7 @@ async fn follow(core: &Core, seen: &Observed, told: &mut usize, on_progress: &mu
     let mut number = 0;
     let ended = engine.wait_container(&container);
     tokio::pin!(ended);
-    let check = tokio::time::sleep(CHECK_EVERY);
+    let check = tokio::time::sleep(next_by_time(seen, core.now_ms()));
     tokio::pin!(check);
     let last_lines = tokio::time::sleep(LAST_LINES);
     tokio::pin!(last_lines);

@@ -3,28 +3,24 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use rmcp::model::{ProgressNotificationParam, ProgressToken};
-use rmcp::{RoleServer, service::Peer};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::arguments::invalid_field;
 use super::call::{Answer, Failure, Meta, Reply};
+use super::progress::{Reporter, sentence};
 use super::render;
 use super::server::Call;
 use super::tools::{TIMEOUT_SECONDS, ToolName};
 use super::workspace::{self, Place};
-use crate::display;
 use crate::error::{Code, Error, Result};
 use crate::job::{DelegateRequest, Isolation, JobId, JobStatus, StartedJob};
-use crate::protocol::progress::{Phase, Progress};
+use crate::protocol::progress::Progress;
 
 /// Longest task, in bytes.
 const MAX_TASK_BYTES: usize = 200_000;
 /// Between two progress notifications at least.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// Silence after which a notification says that the job still runs: clients give up on calls that show no life.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What a job may take beyond its deadline for its delivery, its seal and the collection.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -37,10 +33,20 @@ pub async fn delegate_async(call: &Call<'_>) -> Answer {
     Ok(Reply::from(render::signed(value)))
 }
 
+/// Either tool for a client that takes tasks: the job's status, at once.
+pub async fn as_task(call: &Call<'_>, tool: ToolName) -> std::result::Result<JobStatus, Box<Failure>> {
+    let deadline = (tool == ToolName::Delegate).then(|| timeout_seconds(call));
+    start(call, deadline).await.map(|(started, _)| started.status)
+}
+
+fn timeout_seconds(call: &Call<'_>) -> u64 {
+    let (least, most, default) = TIMEOUT_SECONDS;
+    call.arguments.integer("timeout_seconds").map_or(default, |n| u64::try_from(n).unwrap_or(0).clamp(least, most))
+}
+
 /// `codex_delegate`: the same job, awaited.
 pub async fn delegate(call: &Call<'_>) -> Answer {
-    let (least, most, default) = TIMEOUT_SECONDS;
-    let timeout = call.arguments.integer("timeout_seconds").map_or(default, |n| u64::try_from(n).unwrap_or(0).clamp(least, most));
+    let timeout = timeout_seconds(call);
     let (started, meta) = start(call, Some(timeout)).await?;
     let id = started.status.job_id.clone();
     let limit = Instant::now() + Duration::from_secs(timeout) + SLACK;
@@ -69,8 +75,11 @@ async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::R
         reasoning_effort: owned("reasoning_effort"),
         isolation,
         deadline_seconds,
+        queue_seconds: None,
+        idle_seconds: None,
         token_budget: None,
         idempotency_key: owned("idempotency_key"),
+        trace: call.trace(),
     };
     let mut meta = call.meta();
     meta.place(&place);
@@ -133,60 +142,6 @@ async fn follow(call: &Call<'_>, id: &JobId, limit: Instant) -> Result<bool> {
     }
 }
 
-/// Sends progress where the caller asked for it.
-struct Reporter {
-    to: Option<(Peer<RoleServer>, ProgressToken)>,
-    sent: u32,
-    last: Instant,
-    message: String,
-}
-
-impl Reporter {
-    fn new(call: &Call<'_>) -> Self {
-        let to = call.context.meta.get_progress_token().map(|token| (call.context.peer.clone(), token));
-        Self { to, sent: 0, last: Instant::now(), message: "preparing".to_owned() }
-    }
-
-    fn listens(&self) -> bool {
-        self.to.is_some()
-    }
-
-    async fn report(&mut self, message: Option<String>) {
-        let Some((peer, token)) = &self.to else { return };
-        let fresh = message.is_some_and(|message| {
-            let new = message != self.message;
-            self.message = message;
-            new
-        });
-        if !fresh && self.sent > 0 && self.last.elapsed() < HEARTBEAT {
-            return;
-        }
-        self.sent += 1;
-        self.last = Instant::now();
-        let note = ProgressNotificationParam::new(token.clone(), f64::from(self.sent)).with_message(self.message.clone());
-        // A client that is gone must not fail the job.
-        let _ = peer.notify_progress(note).await;
-    }
-}
-
-/// One progress record in words.
-pub fn sentence(progress: &Progress) -> String {
-    let activity = progress.message.as_deref().map(|text| display::clip(text.as_bytes(), 240)).filter(|text| !text.is_empty());
-    match progress.phase {
-        Phase::Unpacking => "unpacking the workspace".to_owned(),
-        Phase::Queued => match progress.position {
-            Some(position) => format!("queued (position {position})"),
-            None => "queued".to_owned(),
-        },
-        Phase::Running => match activity {
-            Some(activity) => format!("running; the agent's words: {activity}"),
-            None => "running".to_owned(),
-        },
-        Phase::Sealing => "sealing the result".to_owned(),
-        Phase::Sealed => "collecting the result".to_owned(),
-    }
-}
-
 /// The answer to a call that ends before its job.
 async fn still_running(call: &Call<'_>, id: &JobId, mut meta: Meta) -> Box<Failure> {
     let mut error = Error::new(Code::JobRunning, "the job has not ended within this call; it goes on")
@@ -211,22 +166,5 @@ mod tests {
         let error = checked_task(&"é".repeat(MAX_TASK_BYTES / 2 + 1)).unwrap_err();
         assert_eq!(error.code, Code::InputTooLarge);
         assert_eq!(error.details.get("actual_bytes"), Some(&json!(MAX_TASK_BYTES + 2)));
-    }
-
-    #[test]
-    fn progress_says_what_happens_and_hides_nothing() {
-        let record = |phase, message: Option<&str>, position| Progress {
-            ms: 1,
-            phase,
-            message: message.map(ToOwned::to_owned),
-            events: 0,
-            answers: 0,
-            position,
-            reason: None,
-        };
-        assert_eq!(sentence(&record(Phase::Queued, None, Some(2))), "queued (position 2)");
-        assert_eq!(sentence(&record(Phase::Running, Some("$ cargo test"), None)), "running; the agent's words: $ cargo test");
-        assert_eq!(sentence(&record(Phase::Running, Some("a\x1b]0;x\u{202e}"), None)), "running; the agent's words: a\\u{1b}]0;x\\u{202e}");
-        assert_eq!(sentence(&record(Phase::Sealing, Some("ignored"), None)), "sealing the result");
     }
 }

@@ -60,6 +60,7 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::OutOfDisk => step("inspect_and_retry", called, "review the partial work, then raise limits.disk"),
         Code::JobNotFound => step("list_jobs", Some(ToolName::JobList), "take a job id from the list"),
         Code::JobRunning => step("poll_job_status", Some(ToolName::JobStatus), "ask again after retry_after_ms"),
+        Code::WaitTimeout => step("poll_job_status", Some(ToolName::JobStatus), "wait again: the jobs go on"),
         Code::JobCancelled => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
         Code::JobFailed => step("inspect_and_retry", called, "review the partial work and the events resource"),
         Code::JobLost => step("start_new_job", Some(ToolName::DelegateAsync), "delegate again: nothing can be said about this job's changes"),

@@ -1,15 +1,17 @@
 //! The tools that look at, end, read and remove jobs.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::call::{Answer, Failure, Reply, shown};
+use super::progress;
 use super::render::{self, Keep};
 use super::server::Call;
 use super::workspace::{Roots, canonical, resolve};
 use crate::error::{Code, Error, Result};
-use crate::job::{JobId, JobStatus, ListFilter, id::not_found};
+use crate::job::{JobId, JobState, JobStatus, ListFilter, id::not_found};
 
 /// Largest patch that a consumed job's answer can embed, in bytes: clients drop lines of the protocol over 16 MiB, and base64 adds a third.
 const MAX_EMBEDDED: usize = 8 << 20;
@@ -18,7 +20,10 @@ const DEFAULT_ROWS: usize = 100;
 
 /// `codex_job_status`.
 pub async fn status(call: &Call<'_>) -> Answer {
-    let status = call.jobs.status(&wanted(call).await?).await?;
+    let id = wanted(call).await?;
+    let within = call.arguments.integer("wait_seconds").and_then(|n| u64::try_from(n).ok()).map_or(Duration::ZERO, Duration::from_secs);
+    let since = call.arguments.text("since_state").and_then(JobState::parse);
+    let status = progress::while_waiting(call, call.jobs.changed(&id, since, within), || call.jobs.status(&id)).await?;
     Ok(described(call, &status))
 }
 

@@ -9,11 +9,14 @@ mod call;
 mod delegate;
 mod envelope;
 mod jobs;
+mod progress;
 mod render;
 mod resources;
 mod schema;
 mod server;
 mod status;
+mod subscriptions;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -42,6 +45,7 @@ const WIND_UP: Duration = Duration::from_secs(30);
 ///
 /// [`crate::error::Code::Internal`] when the transport breaks in another way than by closing.
 pub async fn serve_stdio(jobs: Jobs) -> Result<()> {
+    jobs.bring_limits_soon();
     let (input, output) = rmcp::transport::io::stdio_pipes();
     let stop = CancellationToken::new();
     let serving = serve(jobs, input, output, stop.clone());

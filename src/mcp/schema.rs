@@ -77,6 +77,17 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
     schema
 }
 
+/// What a background delegation gives a client that takes tasks: its handle, or the job's result.
+pub fn handle_or_result() -> Map<String, Value> {
+    let mut schema = output(ToolName::DelegateAsync);
+    let more = output(ToolName::Delegate);
+    if let (Some(Value::Array(forms)), Some(Value::Array(results))) = (schema.get_mut("anyOf"), more.get("anyOf")) {
+        // The first is a success, the second an error, which both share.
+        forms.extend(results.first().cloned());
+    }
+    schema
+}
+
 /// Stands for `{"type": ["string", "null"]}`, which most schemas need several times.
 const TEXT_OR_NULL: Reference = Reference { at: "#/$defs/text" };
 

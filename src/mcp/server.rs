@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, Implementation, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::arguments::Arguments;
 use super::call::{self, Answer, Meta};
+use super::subscriptions::Subscriptions;
 use super::tools::{self, ToolName};
 use super::workspace::Roots;
-use super::{delegate, jobs, resources, status};
+use super::{delegate, jobs, resources, status, tasks};
 use crate::job::Jobs;
+use crate::telemetry::TraceContext;
 
 /// One client's server.
 pub struct Server {
@@ -25,6 +28,7 @@ pub struct Server {
     own_directory: PathBuf,
     closed: CancellationToken,
     calls: TaskTracker,
+    subscriptions: Subscriptions,
 }
 
 /// What a handler gets to work with.
@@ -49,6 +53,12 @@ impl Call<'_> {
         Meta::new(&self.request_id)
     }
 
+    /// The place in a trace that the client names, as the protocol's convention has it; `None` where it is not well-formed.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let text = |key: &str| self.context.meta.get(key).and_then(serde_json::Value::as_str);
+        TraceContext::parse(text("traceparent")?, text("tracestate"))
+    }
+
     /// The client's roots.
     pub async fn roots(&self) -> Roots {
         Roots::ask(self.context).await
@@ -59,7 +69,8 @@ impl Server {
     /// Nothing is connected to. `closed` says that the client is gone.
     pub fn new(jobs: Jobs, closed: CancellationToken) -> Self {
         let own_directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        Self { jobs, tools: tools::definitions(), own_directory, closed, calls: TaskTracker::new() }
+        let subscriptions = Subscriptions::new(closed.clone());
+        Self { jobs, tools: tools::definitions(), own_directory, closed, calls: TaskTracker::new(), subscriptions }
     }
 
     /// The calls that are being answered; rmcp does not wait for them when the client is gone.
@@ -67,16 +78,24 @@ impl Server {
         self.calls.clone()
     }
 
-    async fn answer(&self, tool: ToolName, request: CallToolRequestParams, request_id: &str, context: &RequestContext<RoleServer>) -> Answer {
-        let arguments = Arguments::check(tool.parameters(), request.arguments.as_ref())?;
-        let call = Call {
+    fn call<'a>(
+        &'a self,
+        tool: ToolName,
+        request: &CallToolRequestParams,
+        context: &'a RequestContext<RoleServer>,
+    ) -> crate::error::Result<Call<'a>> {
+        Ok(Call {
             jobs: &self.jobs,
-            arguments,
+            arguments: Arguments::check(tool.parameters(), request.arguments.as_ref())?,
             context,
-            request_id: request_id.to_owned(),
+            request_id: context.id.to_string(),
             own_directory: &self.own_directory,
             closed: &self.closed,
-        };
+        })
+    }
+
+    async fn answer(&self, tool: ToolName, request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Answer {
+        let call = self.call(tool, request, context)?;
         match tool {
             ToolName::Status => status::status(&call).await,
             ToolName::Delegate => delegate::delegate(&call).await,
@@ -90,9 +109,14 @@ impl Server {
     }
 }
 
+/// Whether whoever makes this request takes a task for an answer.
+fn takes_tasks(context: &RequestContext<RoleServer>) -> bool {
+    context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().enable_resources_subscribe().enable_tasks().build())
             .with_server_info(Implementation::new("anchorhold", call::SERVER_VERSION).with_title("Anchorhold"))
             .with_instructions(tools::INSTRUCTIONS)
     }
@@ -100,10 +124,14 @@ impl ServerHandler for Server {
     fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<ListToolsResult, ErrorData>> + Send + '_ {
-        // The list is a constant of this build.
-        let list = ListToolsResult::with_all_items(self.tools.clone()).with_ttl_ms(3_600_000).with_cache_scope(CacheScope::Public);
+        // The list is a constant of this build, but for whom takes tasks one tool has another result.
+        let (tools, scope) = match takes_tasks(&context) {
+            true => (tools::definitions_with_tasks(), CacheScope::Private),
+            false => (self.tools.clone(), CacheScope::Public),
+        };
+        let list = ListToolsResult::with_all_items(tools).with_ttl_ms(3_600_000).with_cache_scope(scope);
         std::future::ready(Ok(list))
     }
 
@@ -116,7 +144,15 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params("tool not found", None));
         };
         let request_id = context.id.to_string();
-        let answer = self.calls.track_future(self.answer(tool, request, &request_id, &context)).await;
+        let answer = if matches!(tool, ToolName::Delegate | ToolName::DelegateAsync) && takes_tasks(&context) {
+            let started = async { delegate::as_task(&self.call(tool, &request, &context)?, tool).await };
+            match self.calls.track_future(started).await {
+                Ok(status) => return Ok(tasks::handle(&status).into()),
+                Err(failure) => Err(failure),
+            }
+        } else {
+            self.calls.track_future(self.answer(tool, &request, &context)).await
+        };
         if let Err(failure) = &answer {
             tracing::info!(tool = tool.as_str(), code = failure.error.code.as_str(), "call failed");
         }
@@ -147,5 +183,34 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         self.calls.track_future(resources::read(&self.jobs, &request.uri)).await.map(Into::into)
+    }
+
+    async fn subscribe(&self, request: SubscribeRequestParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.calls.track_future(self.subscriptions.subscribe(&self.jobs, request.uri, context.peer, &self.calls)).await
+    }
+
+    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.subscriptions.unsubscribe(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(self.subscriptions.accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.calls.track_future(self.subscriptions.listen(&self.jobs, &context)).await
+    }
+
+    async fn get_task(&self, request: GetTaskParams, context: RequestContext<RoleServer>) -> Result<GetTaskResult, ErrorData> {
+        self.calls.track_future(tasks::get(&self.jobs, &request.task_id, &context.id.to_string())).await
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.calls.track_future(tasks::update(&self.jobs, &request.task_id)).await
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.calls.track_future(tasks::cancel(&self.jobs, &request.task_id)).await
     }
 }

@@ -9,7 +9,7 @@ use rmcp::model::{Tool, ToolAnnotations};
 
 use super::arguments::{Parameter, Rule, input_schema};
 use super::schema;
-use crate::job::Isolation;
+use crate::job::{Isolation, JobState};
 
 /// The tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,18 @@ const JOB_WORKSPACE: Parameter = Parameter {
     required: false,
     description: "Absolute path: a job of another directory then counts as not found. Null: any.",
 };
+const WAIT: Parameter = Parameter {
+    name: "wait_seconds",
+    rule: Rule::Integer { range: Some((0, 55)) },
+    required: false,
+    description: "Wait so many seconds at most, 0..55, and answer as soon as the state changes. Null or 0: answer at once.",
+};
+const SINCE: Parameter = Parameter {
+    name: "since_state",
+    rule: Rule::Choice { values: &JobState::WORDS, default: None },
+    required: false,
+    description: "With wait_seconds: the state you know; a job in another one is answered at once. Null: its state now.",
+};
 const LIST_WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
@@ -151,7 +163,8 @@ impl ToolName {
             Self::Status => &[],
             Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, TIMEOUT, DETAIL, KEY],
             Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, KEY],
-            Self::JobStatus | Self::JobCancel => &[JOB_ID, JOB_WORKSPACE],
+            Self::JobStatus => &[JOB_ID, JOB_WORKSPACE, WAIT, SINCE],
+            Self::JobCancel => &[JOB_ID, JOB_WORKSPACE],
             Self::JobResult | Self::JobConsumeResult => &[JOB_ID, JOB_WORKSPACE, DETAIL],
             Self::JobList => &[LIST_WORKSPACE, LIMIT, STATUS],
         }
@@ -189,13 +202,13 @@ impl ToolName {
                  tracked files are copied into a container without a network, the task and what Codex reads go to the model provider at the cost of the \
                  configured API key, and your files are never changed. The job survives this server and this client. Use it for work of more than a few \
                  minutes, or for several tasks at once (those over the limit wait in a queue); for a short task whose answer you need now use \
-                 codex_delegate. Then poll codex_job_status after poll_after_ms, and read codex_job_result. The deadline is the server's \
+                 codex_delegate. Then wait with codex_job_status (wait_seconds), and read codex_job_result. The deadline is the server's \
                  limits.deadline_seconds."
             }
             Self::JobStatus => {
                 "Says where one job stands: status (running, done, failed, cancelled, timeout), the finer state and reason, queue position, and what \
-                 Codex last did. Changes nothing and costs nothing. Use it to wait: ask again after poll_after_ms until result_available, then call \
-                 codex_job_result. To find an id use codex_job_list; to end a job use codex_job_cancel."
+                 Codex last did. Changes nothing and costs nothing. Use it to wait: with wait_seconds it answers as soon as the state changes (since \
+                 since_state, or since the call), without it ask again after poll_after_ms; once result_available is true call codex_job_result. To find an id use codex_job_list; to end a job use codex_job_cancel."
             }
             Self::JobResult => {
                 "Returns an ended job's patch with summary, changed files, risk, whether it applies to the tree now, and usage. Changes nothing, costs \
@@ -235,10 +248,19 @@ pub fn definitions() -> Vec<Tool> {
     ToolName::ALL.into_iter().map(ToolName::definition).collect()
 }
 
+/// The same for a client that takes tasks: a call that starts a job in the background then ends with the job's result.
+pub fn definitions_with_tasks() -> Vec<Tool> {
+    let mut tools = definitions();
+    for tool in tools.iter_mut().filter(|tool| tool.name == ToolName::DelegateAsync.as_str()) {
+        tool.output_schema = Some(Arc::new(schema::handle_or_result()));
+    }
+    tools
+}
+
 /// What a client tells its model about this server as a whole.
 pub const INSTRUCTIONS: &str = "Anchorhold delegates a coding task to the Codex CLI in a container without a network, on a copy of a git repository, and returns a \
 patch. It never changes the user's files: you, or the user, apply the patch after review.\n\
-Flow: codex_delegate_async -> poll codex_job_status after poll_after_ms until result_available -> codex_job_result (or codex_job_consume_result, \
+Flow: codex_delegate_async -> codex_job_status with wait_seconds until result_available -> codex_job_result (or codex_job_consume_result, \
 which also removes the job). codex_delegate does all that in one call of at most 10 minutes. After a lost connection: codex_job_list. When \
 something is not set up: codex_status names what is missing and the command that mends it.\n\
 The copy holds tracked files with their uncommitted edits. Untracked and ignored files, submodule contents and LFS objects are not in it.\n\

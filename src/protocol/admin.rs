@@ -44,19 +44,57 @@ pub struct Admission {
     pub token_budget: u64,
     /// Unix seconds after which the pass is dead whatever happens.
     pub expires_unix: u64,
-    /// The engine-wide number of slots from now on.
+    /// The engine-wide number of slots, as [`GatewayLimits::slots`].
     pub max_running_jobs: u32,
     /// Whose it is: `[engine] instance`.
     pub instance: String,
     /// Further ceilings of this job.
     #[serde(default)]
     pub bounds: JobBounds,
-    /// What holds for all jobs together from now on.
+    /// What holds for all jobs together, as [`GatewayLimits::ceilings`].
     #[serde(default)]
     pub ceilings: Ceilings,
     /// How long it counts as a job, and what it is.
     #[serde(default)]
     pub stay: Stay,
+    /// Unix milliseconds at which the settings behind both were read; see [`Bringer::read_ms`].
+    #[serde(default)]
+    pub settings_read_ms: u64,
+    /// Where to tell of its requests, and as part of which trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<JobTelemetry>,
+}
+
+/// Where what is seen of a job goes, and where it stands in its trace. Nothing of it ever goes to a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTelemetry {
+    /// Base URL of a collector; empty: none.
+    pub otlp_endpoint: String,
+    /// The delegation's own span, in the form of W3C trace context.
+    pub traceparent: String,
+    /// The caller's; empty: none.
+    pub tracestate: String,
+}
+
+/// What holds for all jobs of a gateway together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayLimits {
+    /// Jobs that may run at once; at least 1.
+    pub slots: u32,
+    /// Ceilings over all jobs.
+    pub ceilings: Ceilings,
+}
+
+/// Whose settings limits come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bringer {
+    /// `[engine] instance`.
+    pub instance: String,
+    /// Unix milliseconds at which the process read its settings: older ones of the same instance change nothing back.
+    pub read_ms: u64,
 }
 
 /// How long a job's pass and the word of it are kept, and what is to be told of it when somebody has removed it from the engine.
@@ -85,15 +123,19 @@ pub struct JobBounds {
     pub denials: u64,
     /// Tokens of one answer, where tokens are counted against a budget.
     pub output_tokens: u64,
+    /// Seconds from a request sent to the head of its answer.
+    pub answer_seconds: u64,
+    /// Seconds without an event in the middle of an answer.
+    pub idle_seconds: u64,
 }
 
 impl Default for JobBounds {
     fn default() -> Self {
-        Self { requests: 10_000, denials: 20, output_tokens: 32_768 }
+        Self { requests: 10_000, denials: 20, output_tokens: 32_768, answer_seconds: 300, idle_seconds: 240 }
     }
 }
 
-/// Ceilings over all jobs; the last admission's count.
+/// Ceilings over all jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ceilings {
@@ -112,6 +154,7 @@ impl Default for Ceilings {
 }
 
 /// A control request.
+#[expect(clippy::large_enum_variant, reason = "one is made and sent at a time")]
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AdminRequest {
@@ -119,6 +162,13 @@ pub enum AdminRequest {
     Status,
     /// Admits a job.
     Admit(Admission),
+    /// Brings what holds for all jobs together; answered with [`AdminResponse::Status`].
+    Limits {
+        /// The limits.
+        limits: GatewayLimits,
+        /// Whose settings they are: in force only where they are new. `None`: somebody asked for just this.
+        by: Option<Bringer>,
+    },
     /// Records the digest of what was delivered; once recorded it cannot be changed.
     RecordManifest {
         /// 32 hex digits.
@@ -145,6 +195,8 @@ pub enum AdminRequest {
         /// Bytes of the file before the piece.
         offset: u64,
     },
+    /// The gateway's own numbers.
+    Stats,
     /// Ids of the jobs that are admitted and were not revoked, whether their passes are alive or not.
     Jobs {
         /// Only those of this instance.
@@ -194,6 +246,39 @@ pub struct JobAccount {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The gateway in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayStats {
+    /// Crate version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Memory of its process that is in use; 0: the system does not say.
+    pub resident_bytes: u64,
+    /// Slots there are.
+    pub slots: u64,
+    /// Slots in use.
+    pub running: u64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Jobs whose passes are held.
+    pub passes: u64,
+    /// Connections of jobs.
+    pub connections: u64,
+    /// Model requests under way.
+    pub requests_under_way: u64,
+    /// Model requests that have ended since it started.
+    pub requests: u64,
+    /// Of these, refused by the policy.
+    pub refusals: u64,
+    /// Of these, failed at the provider.
+    pub provider_failures: u64,
+    /// Tokens charged or set aside today (UTC) at real providers.
+    pub tokens_today: u64,
+    /// The ledger's last line.
+    pub ledger_head: Head,
+}
+
 /// A control response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -231,6 +316,8 @@ pub enum AdminResponse {
         #[serde(default)]
         not_enforced: Vec<String>,
     },
+    /// The gateway's own numbers.
+    Stats(GatewayStats),
     /// A job's account.
     Job(JobAccount),
     /// The ledger's files, oldest first, at the moment at which `head` was its last line.

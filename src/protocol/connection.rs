@@ -67,6 +67,8 @@ pub enum SlotMessage {
         /// In our words.
         error: ProviderError,
     },
+    /// Nothing new: said every few seconds, so that `init` can tell a gateway that hangs from one that has nothing to say.
+    Alive,
     /// The job must end: its token budget is used up.
     TokenBudget,
     /// The job must end: it met a ceiling of the gateway.

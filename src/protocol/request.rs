@@ -57,8 +57,12 @@ pub struct JobRequest {
     pub deadline_seconds: u64,
     /// Seconds that a job may wait for its slot.
     pub queue_seconds: u64,
+    /// Seconds without a sign of life after which the job ends; 0: never.
+    pub idle_seconds: u64,
     /// Seconds without one successful model answer after which the provider counts as unreachable.
     pub unreachable_seconds: u64,
+    /// Seconds for which a gateway that is gone, or hangs, is waited for.
+    pub gateway_seconds: u64,
     /// Bytes that the agent may add to its volumes before the job ends with reason `disk`.
     pub disk_bytes: u64,
     /// Files, directories and links that the agent may add to its volumes before the job ends with reason `disk`.

@@ -22,6 +22,10 @@ pub enum Reason {
     Disk,
     /// No model answer could be had.
     ProviderUnreachable,
+    /// It got no slot in the time that it may wait.
+    QueueTimeout,
+    /// Nothing happened in it for as long as it may be idle.
+    Idle,
     /// The container was stopped from outside (engine shutdown, `docker stop`, kill).
     Interrupted,
     /// The workspace is gone. Never written by `init`; derived when there is nothing to read.
@@ -30,7 +34,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
@@ -39,6 +43,8 @@ impl Reason {
         Self::Memory,
         Self::Disk,
         Self::ProviderUnreachable,
+        Self::QueueTimeout,
+        Self::Idle,
         Self::Interrupted,
         Self::Lost,
     ];
@@ -54,6 +60,8 @@ impl Reason {
             Self::Memory => "memory",
             Self::Disk => "disk",
             Self::ProviderUnreachable => "provider_unreachable",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Idle => "idle",
             Self::Interrupted => "interrupted",
             Self::Lost => "lost",
         }
@@ -72,6 +80,8 @@ impl Reason {
             Self::ProviderUnreachable => 46,
             Self::Interrupted => 47,
             Self::Lost => 48,
+            Self::QueueTimeout => 49,
+            Self::Idle => 50,
         }
     }
 
@@ -181,7 +191,7 @@ pub const ALTERATIONS: [&str; 4] = ["setuid_bit", "setgid_bit", "sticky_bit", "h
 pub const RULES_STOPPED: [&str; 5] = ["too_large", "too_many", "too_complex", "too_slow", "unreadable"];
 
 /// Every sentence in which `init` tells an end; anything else in [`SealedResult::detail`] is not taken for ours.
-pub const SENTENCES: [&str; 35] = [
+pub const SENTENCES: [&str; 40] = [
     "Codex ended its turn.",
     "Codex exited without ending its turn.",
     "Codex could not start its code-mode host, so it could run nothing.",
@@ -194,7 +204,9 @@ pub const SENTENCES: [&str; 35] = [
     "The job was cancelled.",
     "The job was stopped.",
     "The job met its deadline.",
-    "The job got no slot in the time that it may wait.",
+    "The job got no slot in the time that it may wait (`[limits] queue_seconds`).",
+    "Nothing happened for as long as a job may be idle (`[limits] idle_seconds`).",
+    "Codex was stopped (SIGSTOP) for as long as a job may be idle (`[limits] idle_seconds`).",
     "The job used up its token budget.",
     "The job made as many model requests as one may (`[limits] requests`).",
     "The job sent too many requests that the gateway's policy refuses (`[limits] denials`).",
@@ -215,6 +227,9 @@ pub const SENTENCES: [&str; 35] = [
     "The provider's quota is used up.",
     "The provider limits the rate.",
     "The provider does not serve this model.",
+    "The provider answered with a server error.",
+    "The provider's answers broke off or were none.",
+    "The provider refused the request.",
     "A process of the agent could not be killed, so the workspace may still change.",
     "The job failed.",
 ];

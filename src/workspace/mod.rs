@@ -16,6 +16,7 @@ mod repo;
 mod risk;
 mod run;
 mod scan;
+mod scratch;
 mod secrets;
 mod shadow;
 pub mod snapshot;
@@ -32,4 +33,5 @@ pub mod readers {
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
+pub use scratch::sweep as sweep_scratch;
 pub use snapshot::{Packed, Plan, pack, plan, plan_within};

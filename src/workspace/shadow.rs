@@ -7,13 +7,13 @@
 
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::objects::Objects;
 use super::repo::{Repository, open_regular, read_small};
 use super::run::{Bounds, run, run_ok, run_ok_within};
+use super::scratch::Scratch;
 use super::snapshot::over;
 use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
@@ -68,7 +68,7 @@ pub struct Head {
 
 /// A shadow git directory; removed when dropped.
 pub struct Shadow {
-    dir: tempfile::TempDir,
+    dir: Scratch,
     /// From the real configuration.
     pub facts: Facts,
     /// Where HEAD stands.
@@ -78,9 +78,9 @@ pub struct Shadow {
 }
 
 /// An empty git directory of ours, mode 0700, with a minimal configuration and neutral attributes.
-pub fn bare(facts: &Facts) -> Result<tempfile::TempDir> {
-    let made = || -> std::io::Result<tempfile::TempDir> {
-        let dir = tempfile::Builder::new().prefix("anchorhold-git-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir()?;
+pub fn bare(facts: &Facts) -> Result<Scratch> {
+    let made = || -> std::io::Result<Scratch> {
+        let dir = Scratch::new()?;
         let at = dir.path();
         for sub in ["objects/info", "objects/pack", "refs/heads", "info"] {
             std::fs::create_dir_all(at.join(sub))?;

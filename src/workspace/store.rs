@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use sha1::Digest as _;
 
+use super::scratch::Scratch;
 use super::shadow::{self, Facts, NEUTRAL_ATTRIBUTES};
 use crate::error::{Error, Result};
 use crate::protocol::manifest::{Mode, ObjectFormat, ObjectId};
@@ -117,7 +118,7 @@ impl TreeEntry {
 
 /// A bare git directory with the objects in it; removed when dropped.
 pub struct Store {
-    dir: tempfile::TempDir,
+    dir: Scratch,
 }
 
 impl Store {

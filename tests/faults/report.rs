@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use crate::case::{Case, Row};
 
-/// Runs cases a few at a time and prints a row for each; whether no cell is red.
-pub fn table(cases: &[Case]) -> bool {
-    let begun = Instant::now();
+/// Runs cases a few at a time; what was found, by their place in the list.
+fn run(cases: &[Case], begun: Instant) -> BTreeMap<usize, Result<Row, String>> {
     let workers = std::env::var("ANCHORHOLD_FAULTS_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(3usize).max(1);
     let next = AtomicUsize::new(0);
     let results: Mutex<BTreeMap<usize, Result<Row, String>>> = Mutex::new(BTreeMap::new());
@@ -31,8 +30,18 @@ pub fn table(cases: &[Case]) -> bool {
             });
         }
     });
+    results.into_inner().expect("no poison")
+}
+
+/// Runs cases, prints a row for each, and with `document` writes `docs/FAULTS.md`; whether no cell is red.
+pub fn table(cases: &[Case], document: bool) -> bool {
+    let begun = Instant::now();
+    let results = run(cases, begun);
     println!("{:<34} {:<44} {:<48} {:<12} {:<20} {:<8} {:>6}  leaks", "case", "fault", "step", "state", "reason", "patch", "s");
-    let results = results.into_inner().expect("no poison");
+    if document {
+        let found = cases.iter().zip(results.values()).filter_map(|(case, row)| Some((case.id, row.clone().ok()?))).collect();
+        crate::write_page(&found);
+    }
     let mut red = 0;
     for (case, row) in cases.iter().zip(results.values()) {
         match row {

@@ -6,7 +6,9 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, its helpers too")]
 
+pub mod chaos;
 pub mod environment;
+pub mod own_engine;
 pub mod provider;
 pub mod python;
 pub mod rehearsal;
@@ -73,6 +75,8 @@ pub struct TestEnv {
     program: PathBuf,
     /// A gateway that nobody shares, removed at the end.
     own_gateway: Option<String>,
+    /// The engine that is looked at, where it is not the machine's own.
+    engine: Option<String>,
 }
 
 impl TestEnv {
@@ -86,7 +90,21 @@ impl TestEnv {
             owner: true,
             program: env!("CARGO_BIN_EXE_anchorhold").into(),
             own_gateway: None,
+            engine: None,
         }
+    }
+
+    /// The same user, before anything was run, on an engine of the test's own; leftovers are looked for there, and nothing is removed at the end,
+    /// because that engine goes as a whole.
+    #[must_use]
+    pub fn on_engine(mut self, host: &str) -> Self {
+        // A cell needs no network, and neither does the rehearsal model; that engine has no bridge.
+        for (name, value) in [("ANCHORHOLD_ENGINE_HOST", host), ("ANCHORHOLD_GATEWAY_NETWORK", "none")] {
+            self.vars.push((name.to_owned(), value.to_owned()));
+        }
+        self.engine = Some(host.to_owned());
+        self.owner = false;
+        self
     }
 
     /// A fresh user of another binary with its own image and variables, and with a gateway that nobody shares.
@@ -112,8 +130,13 @@ impl TestEnv {
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut vars = self.vars.clone();
         vars.push((name.to_owned(), value.to_owned()));
-        let (program, own_gateway) = (self.program.clone(), self.own_gateway.clone());
-        Self { home: std::sync::Arc::clone(&self.home), instance: self.instance.clone(), vars, owner: false, program, own_gateway }
+        let (program, own_gateway, engine) = (self.program.clone(), self.own_gateway.clone(), self.engine.clone());
+        Self { home: std::sync::Arc::clone(&self.home), instance: self.instance.clone(), vars, owner: false, program, own_gateway, engine }
+    }
+
+    /// This user with one more variable from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.vars.push((name.to_owned(), value.to_owned()));
     }
 
     /// The name of the shared gateway.
@@ -234,14 +257,17 @@ impl TestEnv {
     /// The docker client; its standard output.
     #[track_caller]
     pub fn docker(&self, args: &[&str]) -> String {
-        docker(args)
+        match &self.engine {
+            Some(host) => docker_at(Some(host), args),
+            None => docker(args),
+        }
     }
 
     /// Containers and volumes of this user that are still there.
     pub fn leftovers(&self) -> Vec<String> {
         let filter = format!("label=anchorhold.instance={}", self.instance);
-        let mut names: Vec<String> = docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter]).lines().map(str::to_owned).collect();
-        names.extend(docker(&["volume", "ls", "-q", "--filter", &filter]).lines().map(str::to_owned));
+        let mut names: Vec<String> = self.docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter]).lines().map(str::to_owned).collect();
+        names.extend(self.docker(&["volume", "ls", "-q", "--filter", &filter]).lines().map(str::to_owned));
         names.retain(|name| !name.starts_with(&self.gateway_name()));
         names
     }
@@ -272,8 +298,13 @@ impl Drop for TestEnv {
 
 /// The docker client. A failure is printed and gives what it wrote, because cleaning up must not hide a test's own failure.
 pub fn docker(args: &[&str]) -> String {
+    docker_at(std::env::var("DOCKER_HOST").ok().as_deref(), args)
+}
+
+/// The same for an engine of choice; `None`: the one that the client finds.
+pub fn docker_at(host: Option<&str>, args: &[&str]) -> String {
     let mut command = process::command("docker", Path::new("/"));
-    if let Ok(host) = std::env::var("DOCKER_HOST") {
+    if let Some(host) = host {
         command.env("DOCKER_HOST", host);
     }
     let out = command.args(args).stdin(Stdio::null()).output().expect("the docker client runs");

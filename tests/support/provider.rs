@@ -29,6 +29,17 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// How many results of commands the conversation holds: which step of a script comes next, however often it is asked for.
+    pub fn step(&self) -> usize {
+        let items = self.body["input"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+        items.iter().filter(|item| item["type"] == "function_call_output").count()
+    }
+}
+
+/// Chooses the reply to the n-th request (from 0).
+pub type Chooser = dyn Fn(usize, &Seen) -> Option<Reply> + Send + Sync;
+
 /// What the service does with a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -40,6 +51,12 @@ pub enum Reply {
     Stall,
     /// Nothing at all.
     Hang,
+    /// The head and the first event, then the connection is closed.
+    Cut,
+    /// The head and the first event, then comments that keep the connection alive, without end.
+    Comments,
+    /// The head and one event that never ends.
+    Endless,
     /// Another status with these headers and this body.
     Status(u16, Vec<(String, String)>, String),
     /// Success with these headers, and events as they are written here.
@@ -101,7 +118,12 @@ impl Provider {
 
     /// The same on a port of the test's.
     pub fn start_on(listener: TcpListener, replies: Vec<Reply>) -> Self {
-        Self::serve(listener, replies, None)
+        Self::serve(listener, in_order(replies), None)
+    }
+
+    /// Answers as it is told for each request; with `None` it closes the connection.
+    pub fn choosing(choose: impl Fn(usize, &Seen) -> Option<Reply> + Send + Sync + 'static) -> Self {
+        Self::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), Arc::new(choose), None)
     }
 
     /// The same over TLS with a certificate and its key, both PEM files.
@@ -116,13 +138,13 @@ impl Provider {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("a server");
-        Self::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), replies, Some(Arc::new(config)))
+        Self::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), in_order(replies), Some(Arc::new(config)))
     }
 
-    fn serve(listener: TcpListener, replies: Vec<Reply>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    fn serve(listener: TcpListener, choose: Arc<Chooser>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let (seen, ended) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<AtomicBool>::default());
-        let service = Service { replies: Arc::new(replies), seen: Arc::clone(&seen), ended: Arc::clone(&ended) };
+        let service = Service { choose, seen: Arc::clone(&seen), ended: Arc::clone(&ended) };
         let scheme = if tls.is_some() { "https" } else { "http" };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -169,7 +191,7 @@ impl Drop for Provider {
 
 #[derive(Clone)]
 struct Service {
-    replies: Arc<Vec<Reply>>,
+    choose: Arc<Chooser>,
     seen: Arc<Mutex<Vec<Seen>>>,
     ended: Arc<AtomicBool>,
 }
@@ -179,13 +201,16 @@ impl Service {
     fn connection<S: Read + Write>(&self, stream: S) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         while let Some(request) = read_request(&mut stream)? {
+            if self.ended.load(Ordering::SeqCst) {
+                return Ok(());
+            }
             let n = {
                 let mut seen = self.seen.lock().expect("a lock");
-                seen.push(request);
+                seen.push(request.clone());
                 seen.len() - 1
             };
-            let Some(reply) = self.replies.get(n).or(self.replies.last()) else { return Ok(()) };
-            if !self.reply(stream.get_mut(), n, reply)? {
+            let Some(reply) = (self.choose)(n, &request) else { return Ok(()) };
+            if !self.reply(stream.get_mut(), n, &reply)? {
                 return Ok(());
             }
         }
@@ -220,6 +245,29 @@ impl Service {
                 self.wait();
                 return Ok(false);
             }
+            Reply::Cut => {
+                stream_head(stream, &[])?;
+                chunk(stream, &event(&json!({"type": "response.created", "response": {"id": format!("resp_{n}")}})))?;
+                return Ok(false);
+            }
+            Reply::Comments => {
+                stream_head(stream, &[])?;
+                chunk(stream, &event(&json!({"type": "response.created", "response": {"id": format!("resp_{n}")}})))?;
+                while !self.ended.load(Ordering::SeqCst) {
+                    chunk(stream, ": still here\n\n")?;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                return Ok(false);
+            }
+            Reply::Endless => {
+                stream_head(stream, &[])?;
+                chunk(stream, "data: ")?;
+                let piece = "x".repeat(1 << 20);
+                while !self.ended.load(Ordering::SeqCst) {
+                    chunk(stream, &piece)?;
+                }
+                return Ok(false);
+            }
             Reply::Status(status, headers, body) => {
                 let mut head = format!("HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
                 push_headers(&mut head, headers);
@@ -238,6 +286,11 @@ impl Service {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The n-th reply to the n-th request, and the last one to all later ones.
+fn in_order(replies: Vec<Reply>) -> Arc<Chooser> {
+    Arc::new(move |n, _| replies.get(n).or(replies.last()).cloned())
 }
 
 fn push_headers(head: &mut String, headers: &[(String, String)]) {

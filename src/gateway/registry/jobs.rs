@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, JobSession, Registry, Slot, SlotSession, end_of_pass, lock};
+use super::{Job, JobSession, Registry, Slot, SlotSession, State, end_of_pass, lock, unix_now};
 use crate::error::Result;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
-use crate::protocol::admin::{Ceilings, JobAccount};
+use crate::protocol::admin::{Bringer, GatewayLimits, JobAccount, JobTelemetry};
 use crate::protocol::connection::{Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::weaken;
@@ -61,6 +61,7 @@ impl Registry {
             }
             (cancel, touched)
         };
+        crate::fault::point("gateway.slot");
         self.persist_all(&touched);
         Some(SlotSession { serial, messages, cancel })
     }
@@ -94,8 +95,36 @@ impl Registry {
         self.persist_all(&touched);
     }
 
+    /// Puts limits in force for all jobs: those of somebody's settings where they are new, and always those that were asked for.
+    pub fn bring_limits(&self, limits: GatewayLimits, by: Option<&Bringer>) -> Result<()> {
+        let Some(touched) = lock(&self.state).bring(limits, by) else { return Ok(()) };
+        self.persist_all(&touched);
+        self.keep_limits()?;
+        let mut line = Map::new();
+        line.insert("slots".to_owned(), limits.slots.into());
+        line.insert("instance".to_owned(), by.map_or_else(String::new, |by| by.instance.clone()).into());
+        self.note_durably("limits", line)
+    }
+
+    /// They outlive a restart.
+    fn keep_limits(&self) -> Result<()> {
+        {
+            let _order = lock(&self.writing);
+            let (slots, ceilings, instances) = {
+                let state = lock(&self.state);
+                (state.slots.counts().2, state.ceilings, state.instances.clone())
+            };
+            self.store.put_slots(slots)?;
+            self.store.put_ceilings(&ceilings)?;
+            self.store.put_instances(&instances)?;
+        }
+        self.settled.notify_waiters();
+        Ok(())
+    }
+
     /// Admits a job, or replaces its limits.
-    pub fn admit(&self, record: JobRecord, credential: Option<Secret>, slots: usize, ceilings: Ceilings) -> Result<()> {
+    pub fn admit(&self, record: JobRecord, credential: Option<Secret>, limits: GatewayLimits, by: &Bringer) -> Result<()> {
+        crate::fault::point("gateway.admit");
         let job_id = record.job_id.clone();
         let upstream = upstream_name(&record.upstream);
         let secret = match (credential, &upstream) {
@@ -113,14 +142,12 @@ impl Registry {
         line.insert("upstream".to_owned(), upstream.clone().unwrap_or_else(|| "rehearsal".to_owned()).into());
         line.insert("token_budget".to_owned(), record.token_budget.into());
         line.insert("expires_unix".to_owned(), record.expires_unix.into());
-        line.insert("slots".to_owned(), slots.into());
-        let touched = {
+        let (touched, new, slots) = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             if let (Some(secret), Some(name)) = (secret, upstream) {
                 state.credentials.insert(name, Arc::new(secret));
             }
-            state.ceilings = ceilings;
             match state.jobs.get_mut(&job_id) {
                 Some(job) => {
                     let old = &mut job.record;
@@ -132,6 +159,7 @@ impl Registry {
                     old.stay = record.stay;
                     old.instance = record.instance;
                     old.bounds = record.bounds;
+                    old.telemetry = record.telemetry;
                     // Under other limits it may go on.
                     old.stopped = None;
                     job.until = end_of_pass(&job.record);
@@ -143,14 +171,18 @@ impl Registry {
                     state.jobs.insert(job_id.clone(), Job::new(record));
                 }
             }
-            let changes = state.slots.set_capacity(slots);
-            state.tell(changes)
+            let brought = state.bring(limits, Some(by));
+            (brought.clone().unwrap_or_default(), brought.is_some(), state.slots.counts().2)
         };
         self.persist_all(&touched);
         self.persist(&job_id, true)?;
-        self.store.put_slots(slots)?;
-        self.store.put_ceilings(&ceilings)?;
+        if new {
+            self.keep_limits()?;
+        }
+        // Under other limits of its own a job that waited may go on.
         self.settled.notify_waiters();
+        crate::fault::point("gateway.admitted");
+        line.insert("slots".to_owned(), slots.into());
         self.note_durably("admit", line)
     }
 
@@ -174,6 +206,7 @@ impl Registry {
 
     /// Forgets a job and cuts its connections; true if it was known. `kind` is the ledger line's: `revoke` or `expire`.
     pub fn forget(&self, job_id: &str, kind: &str) -> Result<bool> {
+        crate::fault::point("gateway.revoke");
         let (job, touched) = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
@@ -189,6 +222,7 @@ impl Registry {
         self.rehearsal.forget(job_id);
         self.persist_all(&touched);
         self.persist(job_id, true)?;
+        crate::fault::point("gateway.revoked");
         let mut line = Map::new();
         line.insert("job".to_owned(), job_id.into());
         line.insert("requests".to_owned(), job.record.requests.into());
@@ -222,7 +256,7 @@ impl Registry {
     pub fn account(&self, job_id: &str) -> Option<JobAccount> {
         let ledger_head = self.ledger_head();
         let state = lock(&self.state);
-        let record = &state.jobs.get(job_id)?.record;
+        let Job { record, set_aside, .. } = state.jobs.get(job_id)?;
         Some(JobAccount {
             manifest_sha256: record.manifest_sha256.clone(),
             requests: record.requests,
@@ -235,7 +269,7 @@ impl Registry {
             policy_sha256: super::super::fingerprint::policy_sha256().to_owned(),
             ledger_head,
             charged_tokens: record.charged(),
-            reserved_tokens: record.reserved,
+            reserved_tokens: record.reserved.saturating_add(*set_aside),
             token_budget: record.token_budget,
             stopped: record.stopped,
             labels: record.stay.labels.clone(),
@@ -245,6 +279,17 @@ impl Registry {
     /// Since when jobs are known, in unix milliseconds.
     pub fn born_unix_ms(&self) -> u64 {
         self.store.born_unix_ms()
+    }
+
+    /// Where to tell of a job's requests.
+    pub fn telemetry(&self, job_id: &str) -> Option<JobTelemetry> {
+        lock(&self.state).jobs.get(job_id)?.record.telemetry.clone()
+    }
+
+    /// The collectors that jobs name.
+    pub fn collectors(&self) -> std::collections::BTreeSet<String> {
+        let state = lock(&self.state);
+        state.jobs.values().filter_map(|job| job.record.telemetry.as_ref()).map(|t| t.otlp_endpoint.clone()).filter(|to| !to.is_empty()).collect()
     }
 
     /// Job ids of an instance, sorted.
@@ -278,5 +323,21 @@ impl Registry {
     /// Slots in use, jobs that wait, slots there are.
     pub fn slot_counts(&self) -> (usize, usize, usize) {
         lock(&self.state).slots.counts()
+    }
+}
+
+impl State {
+    /// Puts limits in force, and gives the jobs whose records changed; `None`: what is in force stays.
+    fn bring(&mut self, limits: GatewayLimits, by: Option<&Bringer>) -> Option<Vec<String>> {
+        if let Some(by) = by {
+            // A clock that is ahead must not keep later settings out.
+            let read_ms = by.read_ms.min(unix_now().saturating_mul(1000).saturating_add(1000));
+            if !self.instances.bring(&by.instance, limits, read_ms) {
+                return None;
+            }
+        }
+        self.ceilings = limits.ceilings;
+        let changes = self.slots.set_capacity(limits.slots as usize);
+        Some(self.tell(changes))
     }
 }

@@ -22,6 +22,7 @@ use super::budget::Known;
 use super::failure::now_unix;
 use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
+use super::limits::Instances;
 use super::rehearsal::Rehearsal;
 use super::secret::Secret;
 use super::slots::{Change, SlotQueue};
@@ -54,6 +55,8 @@ pub struct Registry {
     settled: Notify,
     under_way: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    /// What has ended since the start.
+    pub totals: Totals,
     /// Bytes of request bodies that are in memory now.
     pub buffered: Arc<AtomicUsize>,
     /// Bounds the large bodies that are taken apart at once.
@@ -64,12 +67,27 @@ pub struct Registry {
     pub rehearsal: Rehearsal,
 }
 
+/// Requests that have ended since the gateway started.
+pub struct Totals {
+    /// When it started.
+    pub since: std::time::Instant,
+    /// All.
+    pub requests: AtomicU64,
+    /// Refused by the policy.
+    pub refusals: AtomicU64,
+    /// Failed at the provider.
+    pub provider_failures: AtomicU64,
+}
+
 struct State {
     jobs: HashMap<String, Job>,
     slots: SlotQueue,
     credentials: HashMap<String, Arc<Secret>>,
     ceilings: Ceilings,
+    instances: Instances,
     day: Day,
+    /// Tokens of the day that are set aside for requests which are not being sent yet.
+    day_set_aside: u64,
 }
 
 struct Job {
@@ -80,6 +98,10 @@ struct Job {
     connections: Arc<Semaphore>,
     cancel: CancellationToken,
     slot: Option<Slot>,
+    /// Tokens set aside for requests which are not being sent yet; they go with this process.
+    set_aside: u64,
+    /// Requests in a row on which the provider went silent.
+    silences: u32,
     known: Known,
     turn: Arc<tokio::sync::Mutex<()>>,
     buffered: Arc<AtomicUsize>,
@@ -128,6 +150,10 @@ pub struct Terms {
     pub allowed_models: Vec<String>,
     /// Stands for the job at the provider.
     pub cache_key: String,
+    /// From a request sent to the head of its answer.
+    pub answer: Duration,
+    /// Without an event in the middle of an answer.
+    pub idle: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -146,10 +172,18 @@ impl Registry {
         }
         let mut credentials = HashMap::new();
         let mut jobs = HashMap::new();
-        let mut awaited = Vec::new();
+        let (mut awaited, mut left_over) = (Vec::new(), Vec::new());
         for mut record in records {
-            // What was under way when the gateway died was perhaps answered, and nobody heard what it cost.
-            record.estimated_tokens = record.estimated_tokens.saturating_add(std::mem::take(&mut record.reserved));
+            // What was being sent when the gateway died was perhaps answered, and nobody heard what it cost.
+            let unheard = std::mem::take(&mut record.reserved);
+            if unheard > 0 {
+                record.estimated_tokens = record.estimated_tokens.saturating_add(unheard);
+                left_over.push((record.job_id.clone(), unheard));
+                // Charged again from the same file should we die before this is written: the same sum.
+                if let Err(e) = store.put_job(&record, false) {
+                    tracing::error!(error = %e.chain(), "a job's record could not be written");
+                }
+            }
             if let Some(name) = upstream_name(&record.upstream)
                 && !credentials.contains_key(&name)
                 && let Some(secret) = store.credential(&name)
@@ -166,20 +200,39 @@ impl Registry {
         line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         line.insert("jobs".to_owned(), jobs.len().into());
         line.insert("policy_sha256".to_owned(), policy_sha256().into());
-        ledger.append("start", line)?;
+        // A gateway that cannot write says so to whoever asks it, which one that does not start cannot.
+        let mut ledger_broken =
+            ledger.append("start", line).inspect_err(|e| tracing::error!(error = %e.chain(), "the ledger cannot be written")).is_err();
+        for (job_id, tokens) in left_over {
+            let mut line = Map::new();
+            line.insert("job".to_owned(), job_id.into());
+            line.insert("outcome".to_owned(), "gateway_died".into());
+            for field in ["status", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "answer_bytes", "milliseconds"]
+            {
+                line.insert(field.to_owned(), 0.into());
+            }
+            line.insert("estimated_tokens".to_owned(), tokens.into());
+            ledger_broken |= ledger.append("request", line).is_err();
+        }
         let mut day = store.day();
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
-        let ceilings = store.ceilings();
+        let (ceilings, instances) = (store.ceilings(), store.instances());
         Ok(Self {
-            state: Mutex::new(State { jobs, slots, credentials, ceilings, day }),
+            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, day, day_set_aside: 0 }),
             store,
             writing: Mutex::new(()),
             ledger: Mutex::new(ledger),
-            ledger_broken: AtomicBool::new(false),
+            ledger_broken: AtomicBool::new(ledger_broken),
             serial: AtomicU64::new(1),
             settled: Notify::new(),
             under_way: Arc::default(),
             connections: Arc::default(),
+            totals: Totals {
+                since: std::time::Instant::now(),
+                requests: AtomicU64::default(),
+                refusals: AtomicU64::default(),
+                provider_failures: AtomicU64::default(),
+            },
             heavy: Semaphore::new(MAX_HEAVY),
             buffered: Arc::default(),
             client: Client::default(),
@@ -217,6 +270,8 @@ impl Job {
             connections: Arc::new(Semaphore::new(if weaken::off("gateway.job_connections") { Semaphore::MAX_PERMITS } else { MAX_CONNECTIONS })),
             cancel: CancellationToken::new(),
             slot: None,
+            set_aside: 0,
+            silences: 0,
             known: Known::default(),
             turn: Arc::default(),
             buffered: Arc::default(),

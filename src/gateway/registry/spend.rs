@@ -1,11 +1,12 @@
 //! What a request may cost and what it did: ceilings, reservations, settlements.
 //!
-//! Before a request is sent, everything that it may cost is set aside and stands so in the job's record. When it has ended it is charged what the
-//! provider reported; where nothing was reported although the provider may have worked, it is charged what was set aside. A gateway that died in
-//! between finds the reservation in the record and charges it.
+//! Before a request is sent, everything that it may cost is set aside: in memory while no byte of it has left, in the job's record from the moment
+//! at which the first one does. When it has ended it is charged what the provider reported; where nothing was reported although the provider may
+//! have worked, it is charged what was set aside. A gateway that died in between finds in the record what was being sent and charges that, once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -19,6 +20,8 @@ use crate::weaken;
 
 /// Refusals of one job that each have a ledger line; after these, only every power of two has one.
 const REFUSALS_WRITTEN: u64 = 200;
+/// Requests in a row on which a provider may go silent. Codex asks six times, each for minutes.
+const MAX_SILENCES: u32 = 2;
 const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Why a request may not be sent now.
@@ -30,6 +33,8 @@ pub enum Denied {
     Slot,
     /// The job met a ceiling and ends.
     Stopped(StopCode),
+    /// The provider went silent on the last requests; asking once more would only take as long again.
+    Silence,
     /// The ledger or the record cannot be written.
     Ledger,
 }
@@ -45,6 +50,15 @@ pub struct Reservation {
     input: Option<Input>,
     /// It counts against the day.
     paid: bool,
+    /// The provider may have the request: the reservation stands in the job's record. See [`Registry::depart`].
+    pub sent: bool,
+}
+
+impl Reservation {
+    /// Whether it counts against the day.
+    pub fn paid(&self) -> bool {
+        self.paid
+    }
 }
 
 /// How one request ended; becomes a ledger line.
@@ -100,10 +114,15 @@ impl Registry {
         if !holds {
             return Err(Denied::Slot);
         }
+        if job.silences >= MAX_SILENCES {
+            return Err(Denied::Silence);
+        }
+        let bounds = job.record.bounds;
         let upstream = job.record.upstream.clone();
         let (allowed_models, cache_key) = (job.record.allowed_models.clone(), job.record.cache_key.clone());
         let credential = upstream_name(&upstream).and_then(|name| state.credentials.get(&name).cloned());
-        Ok(Terms { upstream, credential, allowed_models, cache_key })
+        let seconds = |seconds: u64| Duration::from_secs(seconds.clamp(1, 86_400));
+        Ok(Terms { upstream, credential, allowed_models, cache_key, answer: seconds(bounds.answer_seconds), idle: seconds(bounds.idle_seconds) })
     }
 
     /// A place among the requests under way over all jobs, if one is free.
@@ -149,24 +168,31 @@ impl Registry {
             let paid = matches!(job.record.upstream, Upstream::Http { .. });
             let mut purses = Vec::new();
             if job.record.token_budget > 0 {
-                let purse = Purse { limit: job.record.token_budget, charged: job.record.charged(), reserved: job.record.reserved };
+                let purse = Purse {
+                    limit: job.record.token_budget,
+                    charged: job.record.charged(),
+                    reserved: job.record.reserved.saturating_add(job.set_aside),
+                };
                 purses.push((StopCode::TokenBudget, purse));
             }
             if paid {
                 state.day.turn_over();
                 if per_day > 0 && !weaken::off("gateway.day_tokens") {
-                    purses.push((StopCode::DayTokens, Purse { limit: per_day, charged: state.day.charged, reserved: state.day.reserved }));
+                    purses.push((
+                        StopCode::DayTokens,
+                        Purse { limit: per_day, charged: state.day.charged, reserved: state.day.reserved.saturating_add(state.day_set_aside) },
+                    ));
                 }
             }
             let reservation = if purses.is_empty() {
-                Reservation { tokens: rough, output: None, input: None, paid }
+                Reservation { tokens: rough, output: None, input: None, paid, sent: false }
             } else {
                 let input = job.known.measure(request);
                 let asked = request.get("max_output_tokens").and_then(Value::as_u64).unwrap_or(u64::MAX);
                 let cap = Some(job.record.bounds.output_tokens).filter(|cap| *cap > 0).unwrap_or(u64::MAX);
                 let only: Vec<Purse> = purses.iter().map(|(_, purse)| *purse).collect();
                 match decide(&only, input.size, asked.min(cap)) {
-                    Decision::Go { reserve, output } => Reservation { tokens: reserve, output: Some(output), input: Some(input), paid },
+                    Decision::Go { reserve, output } => Reservation { tokens: reserve, output: Some(output), input: Some(input), paid, sent: false },
                     Decision::Wait => return Ok(None),
                     Decision::Over(index) => {
                         let code = purses.get(index).map_or(StopCode::TokenBudget, |(code, _)| *code);
@@ -175,24 +201,36 @@ impl Registry {
                     }
                 }
             };
-            job.record.reserved = job.record.reserved.saturating_add(reservation.tokens);
+            job.set_aside = job.set_aside.saturating_add(reservation.tokens);
             if paid {
-                state.day.reserved = state.day.reserved.saturating_add(reservation.tokens);
+                state.day_set_aside = state.day_set_aside.saturating_add(reservation.tokens);
             }
             reservation
         };
-        // Where a budget counts, the reservation outlives this process: what was sent is charged, whatever happens to us.
-        let written = if reservation.output.is_none() || weaken::off("budget.record") {
-            Ok(())
-        } else {
-            self.persist(job_id, false).and_then(|()| self.persist_day())
-        };
-        if let Err(e) = written {
+        Ok(Some(reservation))
+    }
+
+    /// Writes down that a request is being sent, before its first byte leaves: from here on its reservation is charged if this process dies. Not
+    /// forced to the disk: what kills the gateway leaves the kernel alive. On an error nothing may be sent.
+    pub fn depart(&self, job_id: &str, tokens: u64, paid: bool) -> Result<(), Denied> {
+        crate::fault::point("gateway.sending");
+        lock(&self.state).depart(job_id, tokens, paid);
+        if !weaken::off("budget.record")
+            && let Err(e) = self.persist(job_id, false).and_then(|()| if paid { self.persist_day() } else { Ok(()) })
+        {
             tracing::error!(error = %e.chain(), "a reservation could not be written, so its request is not sent");
-            lock(&self.state).give_back(job_id, &reservation);
+            lock(&self.state).stay(job_id, tokens, paid);
             return Err(Denied::Ledger);
         }
-        Ok(Some(reservation))
+        crate::fault::point("gateway.departed");
+        Ok(())
+    }
+
+    /// Whether the provider went silent on a request, or answered one to its end.
+    pub fn heard_out(&self, job_id: &str, silent: bool) {
+        if let Some(job) = lock(&self.state).jobs.get_mut(job_id) {
+            job.silences = if silent { job.silences.saturating_add(1) } else { 0 };
+        }
     }
 
     /// The provider has begun to answer.
@@ -207,6 +245,11 @@ impl Registry {
     /// A request has ended: counts, record, message, ledger line.
     pub fn settle(&self, job_id: &str, mut settlement: Settlement) {
         let reservation = settlement.reservation.take().unwrap_or_default();
+        for (total, counts) in
+            [(&self.totals.requests, true), (&self.totals.refusals, settlement.refused), (&self.totals.provider_failures, settlement.error.is_some())]
+        {
+            total.fetch_add(counts.into(), Ordering::Relaxed);
+        }
         let charge = settlement.usage.map_or(settlement.estimate, |usage| usage.total());
         let write_line = {
             let mut state = lock(&self.state);
@@ -243,7 +286,9 @@ impl Registry {
                 None => true,
             }
         };
+        crate::fault::point("gateway.counted");
         self.persist_all(&[job_id.to_owned()]);
+        crate::fault::point("gateway.settled");
         if reservation.paid
             && let Err(e) = self.persist_day()
         {
@@ -255,24 +300,61 @@ impl Registry {
             line.insert("job".to_owned(), job_id.into());
             line.extend(settlement.line);
             self.note("request", line);
+            crate::fault::point("gateway.line");
         }
+    }
+
+    /// Connections of jobs.
+    pub fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Requests under way, tokens charged or set aside today, and the ceilings in force.
     pub fn load(&self) -> (usize, u64, crate::protocol::admin::Ceilings) {
         let mut state = lock(&self.state);
         state.day.turn_over();
-        (self.under_way.load(Ordering::Relaxed), state.day.charged.saturating_add(state.day.reserved), state.ceilings)
+        (
+            self.under_way.load(Ordering::Relaxed),
+            state.day.charged.saturating_add(state.day.reserved).saturating_add(state.day_set_aside),
+            state.ceilings,
+        )
     }
 }
 
 impl State {
-    fn give_back(&mut self, job_id: &str, reservation: &Reservation) {
+    /// What was set aside in memory stands in the record from now on.
+    fn depart(&mut self, job_id: &str, tokens: u64, paid: bool) {
         if let Some(job) = self.jobs.get_mut(job_id) {
-            job.record.reserved = job.record.reserved.saturating_sub(reservation.tokens);
+            job.set_aside = job.set_aside.saturating_sub(tokens);
+            job.record.reserved = job.record.reserved.saturating_add(tokens);
         }
-        if reservation.paid {
-            self.day.reserved = self.day.reserved.saturating_sub(reservation.tokens);
+        if paid {
+            self.day_set_aside = self.day_set_aside.saturating_sub(tokens);
+            self.day.reserved = self.day.reserved.saturating_add(tokens);
+        }
+    }
+
+    /// Undoes [`Self::depart`].
+    fn stay(&mut self, job_id: &str, tokens: u64, paid: bool) {
+        if let Some(job) = self.jobs.get_mut(job_id) {
+            job.set_aside = job.set_aside.saturating_add(tokens);
+            job.record.reserved = job.record.reserved.saturating_sub(tokens);
+        }
+        if paid {
+            self.day_set_aside = self.day_set_aside.saturating_add(tokens);
+            self.day.reserved = self.day.reserved.saturating_sub(tokens);
+        }
+    }
+
+    fn give_back(&mut self, job_id: &str, reservation: &Reservation) {
+        let Reservation { tokens, paid, sent, .. } = *reservation;
+        if let Some(job) = self.jobs.get_mut(job_id) {
+            let held = if sent { &mut job.record.reserved } else { &mut job.set_aside };
+            *held = held.saturating_sub(tokens);
+        }
+        if paid {
+            let held = if sent { &mut self.day.reserved } else { &mut self.day_set_aside };
+            *held = held.saturating_sub(tokens);
         }
     }
 }

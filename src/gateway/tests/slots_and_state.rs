@@ -1,6 +1,7 @@
 //! Slots, control and what outlives a restart.
 
 use super::*;
+use crate::protocol::admin::Ceilings;
 
 #[tokio::test]
 async fn slots_are_fair_and_free_when_the_connection_ends() {
@@ -173,4 +174,40 @@ async fn one_gateway_a_volume_and_sockets_with_the_right_modes() {
     assert!(serve(&gateway.places, Timing::default(), CancellationToken::new()).await.is_err());
     assert_eq!(std::fs::read(&gateway.places.socket).unwrap(), b"precious");
     drop(gateway.directory.take());
+}
+
+#[tokio::test]
+async fn a_new_limit_holds_at_once_and_over_a_restart_and_an_old_one_undoes_nothing() {
+    let mut gateway = Gateway::start().await;
+    for n in 1..=3 {
+        gateway.admit(n, &Upstream::Rehearsal, |a| (a.max_running_jobs, a.settings_read_ms) = (1, 10)).await;
+    }
+    let limits = |slots| GatewayLimits { slots, ceilings: Ceilings::default() };
+    let by = |instance: &str, read_ms| Some(Bringer { instance: instance.to_owned(), read_ms });
+    let _first = gateway.slot(1).await;
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    // (what is brought, by whom, the slots in force then)
+    let bring = async |gateway: &Gateway, limits, by| match gateway.admin(&AdminRequest::Limits { limits, by }).await {
+        AdminResponse::Status { slots, .. } => slots,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bring(&gateway, limits(1), by("test", 20)).await, 1);
+    assert_eq!(bring(&gateway, limits(2), by("test", 30)).await, 2);
+    assert_eq!(told(&mut second).await, SlotMessage::Granted);
+    // A server with older settings brings its own, and so does its next admission.
+    assert_eq!(bring(&gateway, limits(1), by("test", 20)).await, 2);
+    gateway.admit(3, &Upstream::Rehearsal, |a| (a.max_running_jobs, a.settings_read_ms) = (1, 20)).await;
+    assert_eq!(bring(&gateway, limits(5), by("other", 5)).await, 5);
+    assert_eq!(bring(&gateway, limits(2), by("test", 40)).await, 5);
+    // What somebody asks for holds until settings are changed, over a restart too.
+    assert_eq!(bring(&gateway, limits(7), None).await, 7);
+    gateway.end().await;
+    gateway.run().await;
+    assert_eq!(bring(&gateway, limits(5), by("other", 50)).await, 7);
+    assert_eq!(bring(&gateway, limits(3), by("other", 60)).await, 3);
+    let refused = gateway.admin(&AdminRequest::Limits { limits: limits(0), by: None }).await;
+    assert!(matches!(&refused, AdminResponse::Error { code, .. } if code == "invalid"), "{refused:?}");
+    gateway.end().await;
+    assert!(gateway.ledger().iter().any(|line| line["kind"] == "limits" && line["slots"] == 7 && line["instance"] == ""));
 }

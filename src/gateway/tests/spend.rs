@@ -285,3 +285,82 @@ async fn requests_under_way_are_bounded_over_all_jobs() {
     finish(asked, &mut stream, 1, 1).await;
     gateway.end().await;
 }
+
+/// What a gateway finds that starts on the files as they are now, as after a kill: tokens charged and tokens set aside.
+fn found_by_the_next(gateway: &Gateway) -> (u64, u64) {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                copy(&entry.path(), &to.join(entry.file_name()));
+            } else if kind.is_file() {
+                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy(&gateway.places.state, directory.path());
+    let once = super::registry::Registry::open(directory.path()).unwrap().account(&job(1)).unwrap();
+    // One that dies again at once finds the same.
+    let twice = super::registry::Registry::open(directory.path()).unwrap().account(&job(1)).unwrap();
+    assert_eq!((once.charged_tokens, once.reserved_tokens), (twice.charged_tokens, twice.reserved_tokens));
+    (once.charged_tokens, once.reserved_tokens)
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_charges_what_had_left_and_nothing_else() {
+    // It takes the connection and never says a word of TLS: nothing of the request can leave.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://127.0.0.1:{}/v1", mute.local_addr().unwrap().port());
+    let (gateway, mut provider, _slot) = ready(1000).await;
+    gateway.admit(1, &Upstream::Http { base_url, authorities: None }, |a| a.token_budget = 1000).await;
+    let stream = begin(&gateway, 1).await;
+    let held = soon(mute.accept()).await.unwrap();
+    assert_eq!(gateway.account(1).await.reserved_tokens, 1000);
+    assert_eq!(found_by_the_next(&gateway), (0, 0));
+    drop((stream, held));
+
+    gateway.admit(1, &provider.upstream, |a| a.token_budget = 1000).await;
+    let mut stream = begin(&gateway, 1).await;
+    let asked = provider.asked().await;
+    let reserved = gateway.account(1).await.reserved_tokens;
+    assert_eq!(found_by_the_next(&gateway), (reserved, 0));
+    finish(asked, &mut stream, 40, 2).await;
+    assert_eq!(found_by_the_next(&gateway), (42, 0));
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_silent_twice_in_a_row_is_not_asked_again() {
+    let (gateway, mut provider, _slot) = ready(0).await;
+    gateway.admit(1, &provider.upstream, |a| a.bounds = JobBounds { answer_seconds: 1, idle_seconds: 1, ..JobBounds::default() }).await;
+    // Silent before the head, then answering, which counts anew.
+    let mut stream = begin(&gateway, 1).await;
+    let asked = provider.asked().await;
+    assert_eq!(reply(&mut stream).await.status, 503);
+    drop(asked);
+    let mut stream = begin(&gateway, 1).await;
+    let asked = provider.asked().await;
+    finish(asked, &mut stream, 1, 1).await;
+    for _ in 0..2 {
+        let mut stream = begin(&gateway, 1).await;
+        let asked = provider.asked().await;
+        asked.begin().await;
+        let reply = reply(&mut stream).await;
+        assert_eq!((reply.status, reply.whole), (200, false));
+        assert_eq!(gateway.account(1).await.last_error.unwrap().kind, "unreachable");
+    }
+    let refused = gateway.post(1, &question()).await;
+    assert_eq!((refused.status, refused.body.contains("provider_silent")), (400, true));
+    assert!(provider.requests.try_recv().is_err());
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn a_slot_hears_that_the_gateway_lives() {
+    let (gateway, _provider, mut slot) = ready(0).await;
+    told_of(&mut slot, &SlotMessage::Alive).await;
+    told_of(&mut slot, &SlotMessage::Alive).await;
+    gateway.end().await;
+}

@@ -140,6 +140,9 @@ async fn bad_arguments_are_named_and_never_repeated() {
             ("codex_delegate", json!({"task": "x", "workspace": secret}), "workspace"),
             ("codex_delegate_async", json!({"task": "x", "timeout_seconds": 30}), "timeout_seconds"),
             ("codex_job_status", json!({"job_id": "a\nb"}), "job_id"),
+            ("codex_job_status", json!({"job_id": "x", "wait_seconds": 56}), "wait_seconds"),
+            ("codex_job_status", json!({"job_id": "x", "wait_seconds": -1}), "wait_seconds"),
+            ("codex_job_status", json!({"job_id": "x", "since_state": "done"}), "since_state"),
             ("codex_job_list", json!({"limit": 0}), "limit"),
             ("codex_job_list", json!({"limit": 1001}), "limit"),
             ("codex_job_list", json!({"status": "queued"}), "status"),
@@ -227,7 +230,7 @@ async fn unknown_tools_and_resources_are_protocol_errors() {
         }
         let templates = session.client.list_resource_templates(None).await.unwrap().resource_templates;
         let addresses: Vec<_> = templates.iter().map(|template| template.uri_template.as_str()).collect();
-        assert_eq!(addresses, ["anchorhold://jobs/{id}/diff", "anchorhold://jobs/{id}/events", "anchorhold://jobs/{id}/report"]);
+        assert_eq!(addresses, ["status", "diff", "events", "report"].map(|part| format!("anchorhold://jobs/{{id}}/{part}")));
         assert!(session.client.list_resources(None).await.unwrap().resources.is_empty());
         session.close().await;
     }

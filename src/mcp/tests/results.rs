@@ -24,7 +24,7 @@ fn status(state: JobState, reason: Option<Reason>) -> JobStatus {
         started_at: "2026-11-20T10:00:00Z".to_owned(),
         started_unix_ms: 0,
         ended_at: None,
-        elapsed_ms: 1234,
+        elapsed_ms: Some(1234),
         deadline_seconds: 1800,
         ttl_seconds: 86_400,
         expires_at: None,
@@ -49,7 +49,7 @@ fn status(state: JobState, reason: Option<Reason>) -> JobStatus {
 fn result(reason: Reason, patch: Option<Vec<u8>>) -> JobResult {
     let state = match reason {
         Reason::Completed => JobState::Completed,
-        Reason::Deadline => JobState::Timeout,
+        Reason::Deadline | Reason::QueueTimeout | Reason::Idle => JobState::Timeout,
         Reason::Lost => JobState::Lost,
         _ => JobState::Failed,
     };

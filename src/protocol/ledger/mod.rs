@@ -115,6 +115,7 @@ pub const KINDS: &[(&str, &[Field])] = &[
             ("error", Form::Word, false),
         ],
     ),
+    ("limits", &[("slots", Form::Count, true), ("instance", Form::Text, true)]),
     ("reload", &[("credentials", Form::Count, true)]),
     ("revoke", TOTALS),
     ("expire", TOTALS),

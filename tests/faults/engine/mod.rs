@@ -1,0 +1,12 @@
+//! The engine itself breaks: it goes away and comes back, it answers late, wrongly or not at all, its disk is full.
+
+mod calls;
+mod disk;
+mod restart;
+
+use crate::case::Case;
+
+/// All cases of this area.
+pub fn cases() -> Vec<Case> {
+    [restart::CASES, calls::CASES, disk::CASES].concat()
+}

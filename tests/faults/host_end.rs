@@ -1,0 +1,182 @@
+//! kill -9 of a process of ours on the host, at each step of reading, cancelling, burying, sealing again, consuming and sweeping.
+
+use serde_json::json;
+
+use crate::case::{Case, Row};
+use crate::host::{NEVER_RAN, UNHARMED, appears, killed};
+use crate::processes::{signal, wait_until_stopped};
+use crate::support::docker;
+use crate::world::{Expected, World, quick_task, slow_task};
+
+/// Sealed by a second start: what was done until the kill is there.
+pub const INTERRUPTED: Expected = Expected { states: &["interrupted"], reasons: &["interrupted"], patches: &["partial"] };
+const CANCELLED: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["partial", "empty"] };
+const CANCELLED_EARLY: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["none"] };
+
+const fn read(id: &'static str, step: &'static str, points: &'static [&'static str], run: fn() -> Row) -> Case {
+    Case { id, fault: "kill -9 of `result`", step, points, run }
+}
+
+const fn consume(id: &'static str, step: &'static str, points: &'static [&'static str], run: fn() -> Row) -> Case {
+    Case { id, fault: "kill -9 of `consume`", step, points, run }
+}
+
+pub const CASES: &[Case] = &[
+    read("host.collect.downloading", "before the download", &["collect.downloading"], || reader("result", "collect.downloading")),
+    read("host.collect.downloaded", "all is downloaded", &["collect.downloaded"], || reader("result", "collect.downloaded")),
+    read("host.collect.opened", "the patch is made", &["collect.opened"], || reader("result", "collect.opened")),
+    Case {
+        id: "host.diff.opened",
+        fault: "kill -9 of `diff`",
+        step: "the patch is made",
+        points: &["collect.opened"],
+        run: || reader("diff", "collect.opened"),
+    },
+    consume("host.consume.collected", "before the claim", &["consume.collected"], || reader("consume", "consume.collected")),
+    consume("host.consume.claimed", "the job is claimed", &["consume.claimed"], || consumer("consume.claimed")),
+    consume("host.consume.container", "the container is removed", &["remove.container"], || consumer("remove.container")),
+    consume("host.consume.volume", "one volume is removed", &["remove.volume"], || consumer("remove.volume")),
+    consume("host.consume.pass", "the pass is revoked", &["remove.pass"], || consumer("remove.pass")),
+    Case {
+        id: "host.cancel.seen",
+        fault: "kill -9 of `cancel`",
+        step: "before the signal",
+        points: &["cancel.seen"],
+        run: || cancelling("cancel.seen", 30, &UNHARMED),
+    },
+    Case {
+        id: "host.cancel.signalled",
+        fault: "kill -9 of `cancel`",
+        step: "after the signal",
+        points: &["cancel.signalled"],
+        run: || cancelling("cancel.signalled", 60, &CANCELLED),
+    },
+    Case {
+        id: "host.bury.made",
+        fault: "kill -9 of `cancel` before the start",
+        step: "the tombstone is made, the job still there",
+        points: &["bury.made", "deliver.prepared"],
+        run: || burying("bury.made", &NEVER_RAN),
+    },
+    Case {
+        id: "host.bury.claimed",
+        fault: "kill -9 of `cancel` before the start",
+        step: "the job is taken away, the tombstone not yet put up",
+        points: &["bury.claimed", "deliver.prepared"],
+        run: || burying("bury.claimed", &CANCELLED_EARLY),
+    },
+    Case {
+        id: "host.bury.named",
+        fault: "kill -9 of `cancel` before the start",
+        step: "the tombstone stands, the rest is not removed",
+        points: &["bury.named", "deliver.prepared"],
+        run: || burying("bury.named", &CANCELLED_EARLY),
+    },
+    Case {
+        id: "host.seal.before_start",
+        fault: "kill -9 of `status` that seals a dead job",
+        step: "before the second start",
+        points: &["seal.before_start"],
+        run: || sealing("seal.before_start"),
+    },
+    Case {
+        id: "host.seal.started",
+        fault: "kill -9 of `status` that seals a dead job",
+        step: "after the second start",
+        points: &["seal.started"],
+        run: || sealing("seal.started"),
+    },
+    Case {
+        id: "host.gc.listed",
+        fault: "kill -9 of `gc`",
+        step: "all is listed",
+        points: &["gc.listed", "consume.claimed"],
+        run: || sweeping("gc.listed"),
+    },
+    Case {
+        id: "host.gc.removed",
+        fault: "kill -9 of `gc`",
+        step: "containers are removed",
+        points: &["gc.removed", "consume.claimed"],
+        run: || sweeping("gc.removed"),
+    },
+    Case {
+        id: "host.gc.swept",
+        fault: "kill -9 of `gc`",
+        step: "before the passes",
+        points: &["gc.swept", "consume.claimed"],
+        run: || sweeping("gc.swept"),
+    },
+];
+
+/// A reader dies and the job stays.
+fn reader(verb: &str, point: &str) -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    killed(&world, &[verb, "--json", &job], point);
+    world.aftermath(&job, &UNHARMED)
+}
+
+/// The job was claimed: it is gone, and whoever comes by removes the rest.
+fn consumer(point: &str) -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    killed(&world, &["consume", "--json", &job], point);
+    is_gone(&world, &job)
+}
+
+/// The job cannot be found, and nothing of it is left.
+fn is_gone(world: &World, job: &str) -> Row {
+    let begun = std::time::Instant::now();
+    let (code, out, err) = world.run(&["status", "--json", job], &[]);
+    let answered = begun.elapsed().as_secs_f64();
+    assert!(code != Some(0) && format!("{out}{err}").contains("job_not_found"), "{out}{err}");
+    assert_eq!(world.jobs(), Vec::<String>::new());
+    world.nothing_is_left();
+    world.next_one_works();
+    Row { state: "consumed".into(), reason: "none".into(), patch: "none".into(), answered, note: String::new() }
+}
+
+fn cancelling(point: &str, seconds: u64, expected: &Expected) -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&slow_task(seconds));
+    world.wait_until_it_ran(&job);
+    killed(&world, &["cancel", "--json", &job], point);
+    world.aftermath(&job, expected)
+}
+
+/// A process cancels a job that another one is about to start, and dies; then the other one dies, too.
+fn burying(point: &str, expected: &Expected) -> Row {
+    let world = World::with(&[]);
+    let mut child = world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]);
+    let job = appears(&world);
+    wait_until_stopped(child.id());
+    killed(&world, &["cancel", "--json", &job], point);
+    let state = world.status(&job)["state"].clone();
+    let alive = if expected.states == NEVER_RAN.states { json!("preparing") } else { json!("cancelled") };
+    assert_eq!(state, alive, "the one who delivers it lives");
+    signal(child.id(), "KILL");
+    child.wait().expect("it ends");
+    world.aftermath(&job, expected)
+}
+
+fn sealing(point: &str) -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&slow_task(60));
+    world.wait_until_it_ran(&job);
+    docker(&["kill", "-s", "KILL", &World::container(&job)]);
+    killed(&world, &["status", "--json", &job], point);
+    world.aftermath(&job, &INTERRUPTED)
+}
+
+/// A sweep dies over what a consume left that had died itself.
+fn sweeping(point: &str) -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    killed(&world, &["consume", "--json", &job], "consume.claimed");
+    killed(&world, &["gc", "--json"], point);
+    is_gone(&world, &job)
+}
