@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::deliverer::{Deliverer, Life};
 use super::labels::{self, Ended, JobLabels, Restored};
 use super::service::Core;
 use super::state::Derived;
@@ -139,8 +140,11 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
         return Ok(None);
     } else if !known {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
-        if core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
-            return Ok(None);
+        let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
+        if life != Life::Gone && core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
+            return Err(Error::new(Code::GatewayUnavailable, "look at the job: it has no container, and no gateway says whether it ever had one")
+                .with_hint("try again in half a minute, and run `anchorhold doctor`")
+                .with_retry_after_ms(BEGINNING_MS));
         }
         tokio::time::sleep(SETTLE).await;
         if let Sight::Job(seen) = status::look(core, id).await? {

@@ -1,5 +1,9 @@
 //! Containers, volumes and the gateway, removed by hand.
 
+use std::time::Instant;
+
+use serde_json::json;
+
 use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
 use crate::case::{Case, Row};
 use crate::support::docker;
@@ -77,9 +81,17 @@ fn everything() -> Row {
     remove(&job);
     remove_volume(&job, "workspace");
     remove_volume(&job, "job");
+    // A list looks for volumes and asks no gateway, so it cannot tell of a job that has none; every other command can.
+    let begun = Instant::now();
     let status = world.status(&job);
+    let answered = begun.elapsed().as_secs_f64();
+    assert_eq!((&status["state"], &status["reason"], &status["result_available"]), (&json!("lost"), &json!("lost"), &json!(true)), "{status:#}");
     assert!(status["detail"].as_str().is_some_and(|detail| detail.contains("removed from outside")), "{status:#}");
-    world.aftermath(&job, &LOST)
+    let (_, out, err) = world.run(&["result", "--json", &job], &[]);
+    assert!(out.contains("lost") && !out.contains("not_found"), "{out}{err}");
+    world.gone_after_consume(&job);
+    world.next_one_works();
+    Row { state: "lost".into(), reason: "lost".into(), patch: "lost".into(), answered, note: String::new() }
 }
 
 fn workspace() -> Row {
