@@ -142,7 +142,8 @@ fn what_runs_in_containers_reaches_no_engine() {
 #[test]
 fn the_library_neither_prints_nor_exits() {
     let mut broken = Vec::new();
-    for source in sources().iter().filter(|source| !source.path.starts_with("cli/")) {
+    // `fault.rs` holds the deaths that the test build is asked for.
+    for source in sources().iter().filter(|source| !source.path.starts_with("cli/") && source.path != "fault.rs") {
         for call in ["println!", "print!", "eprintln!", "eprint!", "std::process::exit", "process::exit("] {
             if source.code.contains(call) {
                 broken.push(format!("src/{} calls {call}", source.path));

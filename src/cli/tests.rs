@@ -119,7 +119,7 @@ fn every_verb_takes_json_before_and_after_it() {
     for verb in &verbs {
         let operands: &[&str] = match verb.as_str() {
             "delegate" => &["task"],
-            "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" => &["0123456789abcdef0123456789abcdef"],
+            "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" | "wait" => &["0123456789abcdef0123456789abcdef"],
             "image" => &["build"],
             "audit" => &["verify"],
             "completions" => &["bash"],

@@ -34,7 +34,7 @@ pub struct GatewayState {
 /// Changes what is asked for; gives what holds then. There must be a gateway: it comes with the first job.
 pub(super) async fn change(core: &Core, change: LimitChange) -> Result<GatewayState> {
     let engine = core.engine().await?;
-    let ask = async |request| state(core.gateway.request(&engine, &core.settings, &request, gateway::START_WITHIN).await?);
+    let ask = async |request| state(&core.gateway.request(&engine, &core.settings, &request, gateway::START_WITHIN).await?);
     let limits = match change {
         LimitChange::None => return ask(AdminRequest::Status).await,
         LimitChange::Settings => gateway::limits(&core.settings),
@@ -43,9 +43,11 @@ pub(super) async fn change(core: &Core, change: LimitChange) -> Result<GatewaySt
     ask(AdminRequest::Limits { limits, by: None }).await
 }
 
-fn state(answer: AdminResponse) -> Result<GatewayState> {
+fn state(answer: &AdminResponse) -> Result<GatewayState> {
     match answer {
-        AdminResponse::Status { slots, running, queued, ceilings, .. } => Ok(GatewayState { slots, running, queued, ceilings }),
+        AdminResponse::Status { slots, running, queued, ceilings, .. } => {
+            Ok(GatewayState { slots: *slots, running: *running, queued: *queued, ceilings: *ceilings })
+        }
         _ => Err(Error::new(Code::GatewayUnavailable, "read the gateway's limits: it gave another answer").with_hint("run `anchorhold doctor`")),
     }
 }

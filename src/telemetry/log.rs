@@ -298,11 +298,11 @@ mod tests {
         }
         // What the protocol's library says of a call holds the task; the control is the same log with its target let through.
         let speak = || {
-            tracing::debug!(target: "rmcp::service", "received task=CANARY");
+            tracing::debug!(target: "chatty::service", "received task=CANARY");
             tracing::warn!(target: "anchorhold::job", "ours");
         };
         let found = |lines: &[String]| lines.iter().any(|line| line.contains("CANARY"));
-        let lines = written(Form::Json, own("trace,rmcp=trace"), speak);
+        let lines = written(Form::Json, own("trace,chatty=trace"), speak);
         assert!(!found(&lines) && lines.len() == 1, "{lines:?}");
         assert!(found(&written(Form::Json, Targets::new().with_default(LevelFilter::TRACE), speak)));
     }

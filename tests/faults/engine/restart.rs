@@ -136,6 +136,7 @@ fn containerd_dies() -> Row {
 
 /// Starts a command that waits for its job, and finds the job.
 fn wait_on(world: &World, task: &str, known: &[&String]) -> (Child, String) {
+    #[expect(clippy::zombie_processes, reason = "who gets it waits for it, and where there is no job the test is over")]
     let child = world.spawn(&["delegate", "--json", "--", task], &[]);
     let begun = std::time::Instant::now();
     loop {

@@ -39,7 +39,7 @@ fn apart(mine: &World, theirs: &World) -> Row {
     for job in [&running, &ended, &expired] {
         assert_eq!(answered_to(theirs, job), [""; 0], "{job}");
     }
-    assert_eq!(theirs.jobs(), [other.clone()]);
+    assert_eq!(theirs.jobs(), std::slice::from_ref(&other));
     let gc = answer(theirs, &["gc", "--json"], &[]);
     let report = &gc.json["report"];
     assert_eq!((report["expired"].as_array().map(Vec::len), &report["passes"]), (Some(0), &0.into()), "{gc:?}");

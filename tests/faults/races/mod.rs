@@ -366,7 +366,7 @@ fn one_key_twice() -> Row {
         assert!(whole(&one) && whole(&other), "{one:?} {other:?}");
         let job = crate::world::job_id(&one.json.to_string());
         assert_eq!(job, crate::world::job_id(&other.json.to_string()), "one key, one job");
-        assert_eq!(contest.world.jobs(), [job.clone()]);
+        assert_eq!(contest.world.jobs(), std::slice::from_ref(&job));
         assert_eq!(contest.patch(&job), "whole");
         contest.count("one job");
         contest.end_round(&job);
