@@ -81,6 +81,7 @@ impl Gateway {
             ceilings: Default::default(),
             telemetry: None,
             settings_read_ms: 0,
+            stay: Default::default(),
         };
         assert_eq!(self.admin(&AdminRequest::Admit(admission)), AdminResponse::Ok);
     }

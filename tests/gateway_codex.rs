@@ -91,6 +91,7 @@ impl Cell {
             ceilings: Default::default(),
             telemetry: None,
             settings_read_ms: 0,
+            stay: Default::default(),
         };
         assert_eq!(admin(&places, &AdminRequest::Admit(admission)).await, AdminResponse::Ok);
         let slot = BufReader::new(connect(&places.socket, &job_id, Channel::Slot).await);

@@ -75,6 +75,7 @@ impl Gateway {
             ceilings: Default::default(),
             telemetry: None,
             settings_read_ms: 0,
+            stay: Default::default(),
         };
         let mut admin = BufReader::new(UnixStream::connect(self.admin()).expect("control socket"));
         writeln!(admin.get_mut(), "{}", serde_json::to_string(&AdminRequest::Admit(admission)).expect("JSON")).expect("written");

@@ -17,8 +17,15 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = follow::consume(jobs, &id).await?;
+    let (claimed, result) = follow::claim(jobs, &id).await?;
     let code = render::show_result(out, &result, args.diff, false);
-    out.note(&format!("the job {id} is removed"));
+    if out.arrived() {
+        jobs.finish_consume(claimed).await?;
+        out.note(&format!("the job {id} is removed"));
+    } else {
+        // What could not be said must not be lost.
+        jobs.give_back(claimed).await?;
+        out.note(&format!("the result could not be written whole, so the job {id} is kept"));
+    }
     Ok(code)
 }

@@ -96,7 +96,7 @@ async fn tidy_up(jobs: &Jobs, id: &JobId, followed: &Result<JobResult>) {
             jobs.cancel(id).await?;
             jobs.watch(id, &mut |_| {}).await?;
         }
-        follow::consume(jobs, id).await
+        jobs.consume(id).await
     };
     if let Err(e) = gone.await {
         tracing::warn!(error = e.chain(), "the demo's job could not be removed");

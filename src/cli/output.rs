@@ -23,6 +23,8 @@ pub(super) struct Output {
     out_terminal: bool,
     err_terminal: bool,
     failed: OnceLock<std::io::Error>,
+    /// Something was not written, for whatever reason.
+    cut: OnceLock<()>,
 }
 
 impl Output {
@@ -45,6 +47,7 @@ impl Output {
             out_terminal,
             err_terminal: err_terminal && !dumb,
             failed: OnceLock::new(),
+            cut: OnceLock::new(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Output {
         match out.write_all(bytes).and_then(|()| out.flush()) {
             Ok(()) => true,
             Err(e) => {
+                let _ = self.cut.set(());
                 if e.kind() != std::io::ErrorKind::BrokenPipe {
                     // The first failure is the one that is told.
                     let _ = self.failed.set(e);
@@ -91,6 +95,11 @@ impl Output {
                 false
             }
         }
+    }
+
+    /// Whether everything that was said so far was written and flushed.
+    pub(super) fn arrived(&self) -> bool {
+        self.cut.get().is_none()
     }
 
     /// The exit code of the whole, once everything is said: another one where standard output could not be written.

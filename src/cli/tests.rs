@@ -122,6 +122,7 @@ fn every_verb_takes_json_before_and_after_it() {
             "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" | "wait" => &["0123456789abcdef0123456789abcdef"],
             "image" => &["build"],
             "audit" => &["verify"],
+            "gateway" => &["limits"],
             "completions" => &["bash"],
             _ => &[],
         };

@@ -63,7 +63,8 @@ pub(super) fn from_inspect(answer: ContainerInspectResponse) -> Result<Container
         name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         labels: sorted(answer.config.and_then(|c| c.labels)),
         state: word,
-        exit_code: state.exit_code.filter(|_| word == ContainerState::Exited),
+        // One that the engine starts again and again shows between two starts how the last one ended.
+        exit_code: state.exit_code.filter(|_| matches!(word, ContainerState::Exited | ContainerState::Restarting)),
         oom_killed: state.oom_killed.unwrap_or(false),
         created_unix_ms: answer.created.as_deref().and_then(unix_ms).unwrap_or(0),
         started_unix_ms: state.started_at.as_deref().and_then(unix_ms),

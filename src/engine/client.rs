@@ -87,6 +87,13 @@ impl Engine {
         Ok(answers::from_engine(&self.host, version, info))
     }
 
+    /// The clock of the engine's host, in unix milliseconds; it was that at some instant between the call and its answer.
+    pub async fn clock_ms(&self) -> Result<u64> {
+        const WHAT: &str = "ask the engine for the time";
+        let info = self.read(WHAT, || self.docker.info()).await?.map_err(|e| self.failed(WHAT, e))?;
+        info.system_time.as_deref().and_then(answers::unix_ms).ok_or_else(|| Error::new(Code::EngineError, format!("{WHAT}: it gave none")))
+    }
+
     /// Creates a container (and its volumes). A name that is taken is [`crate::error::Code::EngineError`] with detail `conflict: true`; an
     /// image that is not there is [`Code::ImageMissing`]. Also returns the engine's warnings: what it will not enforce.
     ///

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Code, Error, Result};
 
 /// A container's id as the engine gave it: 12 to 64 hex digits.
@@ -9,7 +11,8 @@ use crate::error::{Code, Error, Result};
 pub struct ContainerId(String);
 
 /// A container's, volume's or network's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ObjectName(String);
 
 impl ContainerId {
@@ -20,6 +23,11 @@ impl ContainerId {
         } else {
             Err(Error::new(Code::EngineError, "the engine answered with a malformed container id"))
         }
+    }
+
+    /// One that no container has.
+    pub fn none() -> Self {
+        Self("0".repeat(64))
     }
 
     /// The digits.
@@ -41,6 +49,20 @@ impl ObjectName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for ObjectName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ObjectName> for String {
+    fn from(name: ObjectName) -> Self {
+        name.0
     }
 }
 
@@ -76,7 +98,8 @@ impl From<ObjectName> for ContainerRef {
 }
 
 /// A named volume in a container; made with these labels by the create call where it does not exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VolumeMount {
     /// The volume.
     pub volume: ObjectName,
@@ -94,7 +117,8 @@ pub struct VolumeMount {
 }
 
 /// A sized tmpfs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TmpfsMount {
     /// Where.
     pub target: String,
@@ -103,7 +127,8 @@ pub struct TmpfsMount {
 }
 
 /// Everything we ask of a container; what is not here is taken away or left at the engine's strictest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     /// Its name.
     pub name: ObjectName,
@@ -179,7 +204,7 @@ pub struct ContainerFacts {
     pub labels: BTreeMap<String, String>,
     /// Where it stands.
     pub state: ContainerState,
-    /// Exit code, once it has exited.
+    /// Exit code, once it has exited; also between two of an engine's own restarts.
     pub exit_code: Option<i64>,
     /// Killed for memory, as far as the engine knows.
     pub oom_killed: bool,

@@ -16,7 +16,9 @@ use super::secret::Secret;
 use super::store::JobRecord;
 use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LINE, Upstream};
+use crate::protocol::admin::{
+    AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LABELS, MAX_LINE, Upstream,
+};
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
 
@@ -125,7 +127,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
         AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
-        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance) },
+        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms() },
     }
 }
 
@@ -170,6 +172,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         instance,
         bounds,
         ceilings,
+        stay,
         telemetry,
         settings_read_ms,
     } = admission;
@@ -185,6 +188,11 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if allowed_models.len() > 1000 || !allowed_models.iter().all(|m| well_formed_model(m)) {
         return error("invalid", "allowed_models holds a name that is not a model's");
     }
+    if stay.labels.iter().map(|(key, value)| key.len().saturating_add(value.len())).sum::<usize>() > MAX_LABELS {
+        return error("invalid", "the labels are too long");
+    }
+    // A span counts from now by this clock, whatever the client's says.
+    let expires_unix = if stay.pass_seconds == 0 { expires_unix } else { (crate::fault::unix_ms() / 1000).saturating_add(stay.pass_seconds) };
     let limits = GatewayLimits { slots: max_running_jobs, ceilings };
     if !sound(&limits) || !well_named(&instance) {
         return error("invalid", "max_running_jobs, ceilings or instance is out of range");
@@ -234,6 +242,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         bounds,
         reserved: 0,
         stopped: None,
+        stay,
         telemetry,
     };
     match registry.admit(record, credential, limits, &by) {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::limits::Instances;
 use super::secret::Secret;
 use crate::error::{Error, Result};
-use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Upstream};
+use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Stay, Upstream};
 use crate::protocol::connection::StopCode;
 use crate::protocol::manifest::hex;
 use crate::protocol::result::{ProviderError, Usage};
@@ -63,6 +63,9 @@ pub struct JobRecord {
     /// The ceiling that ended the job.
     #[serde(default)]
     pub stopped: Option<StopCode>,
+    /// How long it is kept, and what it is.
+    #[serde(default)]
+    pub stay: Stay,
     /// Where to tell of its requests.
     #[serde(default)]
     pub telemetry: Option<JobTelemetry>,
@@ -100,6 +103,7 @@ pub struct Store {
 impl Store {
     /// Opens the volume, making the directories where they are missing.
     pub fn open(root: &Path) -> Result<Self> {
+        let fresh = !root.join("jobs").exists();
         for directory in [root.to_owned(), root.join("jobs"), root.join("credentials")] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|e| {
                 Error::internal(format!("cannot make the directory {}", directory.display()))
@@ -107,7 +111,16 @@ impl Store {
                     .with_source(e)
             })?;
         }
-        Ok(Self { root: root.to_owned() })
+        let store = Self { root: root.to_owned() };
+        if fresh {
+            store.put("born", &crate::fault::unix_ms())?;
+        }
+        Ok(store)
+    }
+
+    /// Unix milliseconds at which this state began; 0: not known, so long ago.
+    pub fn born_unix_ms(&self) -> u64 {
+        self.read("born").unwrap_or(0)
     }
 
     /// All job records; files that cannot be read are left where they are and reported by name.

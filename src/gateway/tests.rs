@@ -94,6 +94,7 @@ impl Gateway {
             ceilings: Default::default(),
             telemetry: None,
             settings_read_ms: 0,
+            stay: Default::default(),
         };
         change(&mut admission);
         assert_eq!(self.admin(&AdminRequest::Admit(admission)).await, AdminResponse::Ok);

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::service::Core;
 use super::status;
-use super::{JobId, JobState, collect, gateway, spec};
-use crate::engine::{CellRecord, ContainerRef};
+use super::{JobId, JobState, collect, gateway};
+use crate::engine::CellRecord;
 use crate::error::{Code, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
 use crate::protocol::ledger::Head;
@@ -134,7 +134,7 @@ pub(super) async fn attest(core: &Core, id: &JobId) -> Result<Attestation> {
     let labels = &seen.found.labels;
     let engine = core.engine().await?;
     let gateway_name = gateway::reference(&core.settings)?;
-    let container = ContainerRef::Name(spec::job_name(id)?);
+    let container = seen.found.container();
     let (cell, facts, gateway_cell, account) = tokio::join!(
         engine.record(&container),
         core.engine_facts(&engine),

@@ -10,7 +10,6 @@ use super::away::Absence;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
-use super::time::now_ms;
 use crate::engine::{ContainerFacts, ContainerRef, Engine, ObjectName, Removal};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
@@ -65,12 +64,10 @@ pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) ->
         }
         problems
     };
-    let revoking = async {
-        core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
-        fault::point("remove.pass");
-    };
-    let ((), removed) = tokio::join!(revoking, removing);
-    problems.extend(removed);
+    // The pass first: volumes without a container are restored for as long as the gateway knows their job.
+    core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
+    fault::point("remove.pass");
+    problems.extend(removing.await);
     for problem in &problems {
         tracing::warn!(job_id = %id, problem, "left for the sweep");
     }
@@ -142,7 +139,7 @@ pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Resu
             if engine.rename_container(&container, &own).await? {
                 own.as_str().clone_into(&mut row.name);
             }
-        } else if labels.ended.is_some_and(|ended| now_ms() > ended.at_ms.saturating_add(LYING_MS)) {
+        } else if labels.ended.is_some_and(|ended| core.now_ms() > ended.at_ms.saturating_add(LYING_MS)) {
             engine.remove_container(&container).await?;
         }
     }
@@ -161,15 +158,32 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
         reason: Reason::Failed,
         code: error.code,
         detail: format!("It could not be delivered and never ran: {}.{hint}", error.chain()),
-        at_ms: now_ms(),
+        at_ms: core.now_ms(),
     };
     let mut absence = Absence::new(core.settings.engine.away_seconds);
-    while let Err(e) = entomb(core, labels, container, image_id, ended.clone()).await {
+    while let Err(e) = say_it_failed(core, labels, container, image_id, ended.clone()).await {
         if let Err(e) = absence.wait(e).await {
             tracing::warn!(job_id = %labels.id, error = e.chain(), "could not leave word of a failed delivery");
             return;
         }
     }
+}
+
+/// Where somebody removed the container meanwhile, that is how it ended: by a tombstone of whoever cancelled it, which then has the job's name, or from outside.
+async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, mut ended: Ended) -> Result<()> {
+    let engine = core.engine().await?;
+    if engine.inspect_container(container).await?.is_none() {
+        let other = finish(core, &labels.id).await?;
+        // Whoever took it away may have revoked the pass before it was given.
+        core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
+        if other.is_some() || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
+            return Ok(());
+        }
+        ended.reason = Reason::Interrupted;
+        ended.code = Code::JobLost;
+        "Its container was removed from outside before it started; nothing has run.".clone_into(&mut ended.detail);
+    }
+    entomb(core, labels, container, image_id, ended).await.map(drop)
 }
 
 /// Ends a job that has not started yet; `false`: it has changed meanwhile.
@@ -178,7 +192,7 @@ pub(super) async fn cancelled_before_start(core: &Core, labels: &JobLabels, cont
         reason: Reason::Cancelled,
         code: Code::JobCancelled,
         detail: "It was cancelled before it started; nothing has run.".to_owned(),
-        at_ms: now_ms(),
+        at_ms: core.now_ms(),
     };
     entomb(core, labels, container, image_id, ended).await
 }

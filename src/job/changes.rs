@@ -23,7 +23,6 @@ use super::events::{Events, Nudges};
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
-use super::time::now_ms;
 use super::{JobId, JobState, state};
 use crate::engine::{ByteStream, ContainerState};
 use crate::error::Result;
@@ -191,7 +190,7 @@ async fn stay(core: &Arc<Core>, id: &JobId, stand: &watch::Sender<Stand>, nudges
     let Some(seen) = status::observe(core, id).await? else { return Ok(Stayed::Missing) };
     let seen = core.attend(seen).await;
     tell(stand, Stand::At(seen.derived.state));
-    let due = tokio::time::sleep(next_by_time(&seen, now_ms()));
+    let due = tokio::time::sleep(next_by_time(&seen, core.now_ms()));
     let running = matches!(seen.found.facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
     let mut log = match running {
         // The last line again and what follows: older lines would tell of states that are past.
@@ -206,7 +205,7 @@ async fn stay(core: &Arc<Core>, id: &JobId, stand: &watch::Sender<Stand>, nudges
             () = &mut due => return Ok(Stayed::Changed),
             chunk = next_chunk(&mut log) => match chunk {
                 Some(Ok(chunk)) => lines.push(&chunk, &mut |record| {
-                    let derived = state::derive(&seen.found.facts, &seen.found.labels, Some(&record), now_ms(), core.seal_attempts(id), Life::Unknown);
+                    let derived = state::derive(&seen.found.facts, &seen.found.labels, Some(&record), core.now_ms(), core.seal_attempts(id), Life::Unknown);
                     tell(stand, Stand::At(derived.state));
                 }),
                 Some(Err(_)) | None => return Ok(Stayed::LogEnded),
@@ -229,6 +228,11 @@ pub(super) fn next_by_time(seen: &Observed, now_ms: u64) -> Duration {
     }
     let at = match seen.found.facts.state {
         ContainerState::Created => seen.found.labels.prepare_by.saturating_add(1).saturating_mul(1000),
+        // Its clock goes on while it is frozen, and whoever looks after its end thaws it.
+        ContainerState::Paused => {
+            let from = seen.found.facts.started_unix_ms.unwrap_or(seen.found.labels.created_ms);
+            from.saturating_add(seen.found.labels.deadline_seconds.saturating_mul(1000))
+        }
         _ => state::overdue_from(&seen.found.facts, &seen.found.labels),
     };
     // A moment that has passed without a change is not waited for again and again.
@@ -246,7 +250,7 @@ mod tests {
         let facts = ContainerFacts { state, started_unix_ms: Some(1_100_000), ..facts };
         let found = status::Found::from_facts(facts, "default").unwrap();
         let derived = state::derive(&found.facts, &found.labels, None, 1_200_000, 0, Life::Unknown);
-        Observed { found, last: None, derived }
+        Observed { found, last: None, derived, now_ms: 1_200_000 }
     }
 
     #[test]

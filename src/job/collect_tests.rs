@@ -38,7 +38,7 @@ fn seen(reason: Reason) -> Observed {
         ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
     };
     let derived = derive(&facts, &sample(), None, 2_000_000, 0, Life::Unknown);
-    Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
+    Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived, now_ms: 0 }
 }
 
 fn opened(sealed: SealedResult) -> Opened {
@@ -262,7 +262,7 @@ fn the_providers_failure_says_what_to_do_and_when() {
         document.provider_error = Some(ProviderError { kind: kind.into(), message: "m".into(), status: Some(429), retry_after_seconds, resets_at });
         assemble(&seen(Reason::Failed), opened(document), None).failure().unwrap()
     };
-    let in_an_hour = i64::try_from(crate::job::time::now_ms() / 1000).unwrap() + 3600;
+    let in_an_hour = i64::try_from(crate::job::time::own_ms() / 1000).unwrap() + 3600;
     let quota = failure("quota", Some(in_an_hour), None, None);
     assert_eq!(quota.code, Code::CodexRateLimited);
     assert!((3_590_000..=3_600_000).contains(&quota.retry_after_ms.unwrap()), "{quota:?}");

@@ -6,11 +6,11 @@ use tracing::Instrument as _;
 
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobResult, JobStatus, bury, collect, seal};
-use crate::engine::ContainerState;
+use super::{JobId, JobResult, JobStatus, bury, collect, restore, seal, spec};
+use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::telemetry::step;
+use crate::telemetry::{TraceContext, step};
 
 /// How long a cancel waits for the seal before it returns what is true then.
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
@@ -19,8 +19,50 @@ const SIGNAL_EVERY: Duration = Duration::from_secs(1);
 /// A job that is being delivered may start between a look and a signal.
 const CANCEL_ROUNDS: u32 = 4;
 
+/// A job that was taken out of everybody's sight by one caller, who removes it or gives it back.
+pub struct Claimed {
+    id: JobId,
+    /// `None`: the engine holds no container of it.
+    container: Option<ContainerRef>,
+    trace: TraceContext,
+}
+
 /// The result, and nothing is left. The rename is what decides among several callers: one wins, the others find no such job.
 pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
+    let (claimed, result) = claim(core, id).await?;
+    finish(core, claimed).await;
+    Ok(result)
+}
+
+/// Removes what was claimed.
+pub(super) async fn finish(core: &Core, claimed: Claimed) {
+    let span = step!("consume", claimed.id, claimed.trace);
+    finish_inside(core, claimed).instrument(span).await;
+}
+
+async fn finish_inside(core: &Core, claimed: Claimed) {
+    match &claimed.container {
+        Some(container) => drop(bury::remove(core, &claimed.id, container).await),
+        None => {
+            if let Err(e) = restore::forget(core, &claimed.id).await {
+                tracing::warn!(job_id = %claimed.id, error = e.chain(), "left for the sweep");
+            }
+        }
+    }
+    core.deliveries.forget_sent(&claimed.id);
+}
+
+/// Puts back what was claimed, as if nobody had asked.
+pub(super) async fn give_back(core: &Core, claimed: Claimed) -> Result<()> {
+    let Some(container) = &claimed.container else { return Ok(()) };
+    if core.engine().await?.rename_container(container, &spec::job_name(&claimed.id)?).await? {
+        return Ok(());
+    }
+    Err(Error::new(crate::error::Code::EngineError, "keep the job: somebody else has removed it meanwhile"))
+}
+
+/// The result, and the job is this caller's. A tombstone is consumed at once: its error is its result.
+pub(super) async fn claim(core: &Core, id: &JobId) -> Result<(Claimed, JobResult)> {
     let outcome = collect::collect(core, id).await;
     let (seen, outcome) = match outcome {
         Ok(harvest) => (harvest.seen, Ok(harvest.result)),
@@ -30,16 +72,23 @@ pub(super) async fn consume(core: &Core, id: &JobId) -> Result<JobResult> {
             _ => return Err(error),
         },
     };
-    let container = seen.found.container();
     fault::point("consume.collected");
-    bury::forget_tombstone(core, id).await?;
-    if !bury::claim(core, id, &container).await? {
-        return Err(super::id::not_found());
+    let container = (!seen.derived.absent).then(|| seen.found.container());
+    if let Some(container) = &container {
+        bury::forget_tombstone(core, id).await?;
+        if !bury::claim(core, id, container).await? {
+            return Err(super::id::not_found());
+        }
     }
     fault::point("consume.claimed");
-    bury::remove(core, id, &container).instrument(step!("consume", id, seen.found.labels.trace())).await;
-    core.deliveries.forget_sent(id);
-    outcome
+    let claimed = Claimed { id: id.clone(), container, trace: seen.found.labels.trace() };
+    match outcome {
+        Ok(result) => Ok((claimed, result)),
+        Err(e) => {
+            finish(core, claimed).await;
+            Err(e)
+        }
+    }
 }
 
 /// Ends a job and waits until its work is sealed. One that has ended is left as it is.
@@ -67,6 +116,8 @@ async fn cancel_once(core: &Core, seen: Observed) -> Result<Option<JobStatus>> {
     let container = seen.found.container();
     fault::point("cancel.seen");
     match seen.found.facts.state {
+        // It only needs its seal.
+        ContainerState::Created if seen.derived.needs_seal => Ok(Some(seal::seal_again(core, seen).await?.status())),
         ContainerState::Created => {
             // The delivery, here or elsewhere, finds its container gone and stops.
             if !bury::cancelled_before_start(core, &seen.found.labels, &container, &seen.found.facts.image_id).await? {

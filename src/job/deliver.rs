@@ -17,7 +17,6 @@ use super::away::Absence;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
-use super::time::now_ms;
 use super::{bury, gateway, trace};
 use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, outcome_unknown};
 use crate::error::{Code, Error, Result};
@@ -53,7 +52,7 @@ pub(super) struct Parcel {
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
 pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
     let Parcel { labels, container, image_id, asked, plan, request, admission } = parcel;
-    let left = labels.prepare_by.saturating_mul(1000).saturating_sub(now_ms());
+    let left = labels.prepare_by.saturating_mul(1000).saturating_sub(core.now_ms());
     // Beside the upload, so that it costs no time; the first failure of the two ends both.
     let work = async { tokio::try_join!(verify(core, &container, &asked), send(core, &labels, &container, plan, request, admission)).map(|_| ()) };
     // Whatever is dropped here in the middle leaves a container that is buried below; the packer ends when nobody reads.

@@ -1,6 +1,6 @@
 //! What went wrong with a job, as an error with a code, a time to retry and a hint.
 
-use super::time::{now_ms, rfc3339};
+use super::time::{own_ms, rfc3339};
 use super::{JobResult, JobState};
 use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
@@ -144,7 +144,7 @@ fn in_detail(error: &ProviderError) -> String {
 
 /// When the provider says that a retry makes sense; a reset time in the past means now.
 fn retry_after_ms(error: &ProviderError) -> Option<u64> {
-    let from_reset = error.resets_at.map(|at| u64::try_from(at).unwrap_or(0).saturating_mul(1000).saturating_sub(now_ms()));
+    let from_reset = error.resets_at.map(|at| u64::try_from(at).unwrap_or(0).saturating_mul(1000).saturating_sub(own_ms()));
     let from_delay = error.retry_after_seconds.map(|seconds| seconds.saturating_mul(1000));
     from_reset.max(from_delay)
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::admin::{self, Session};
 use super::spec;
-use super::time::now_ms;
+use super::time::own_ms;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ImageFacts, ObjectName, Tolerance, outcome_unknown};
 use crate::error::{Code, Error, Result};
@@ -88,7 +88,7 @@ fn judge(facts: &ContainerFacts, settings: &Settings, image: &ImageFacts) -> Ver
 impl Gateway {
     /// No connection is made here. The settings are taken for those of this moment.
     pub(super) fn new() -> Self {
-        Self { read_ms: now_ms(), brought: AtomicBool::new(false), session: Mutex::default() }
+        Self { read_ms: own_ms(), brought: AtomicBool::new(false), session: Mutex::default() }
     }
 
     /// Sees to it that the gateway knows these settings' limits, once in a process: every session begins with them. Without a gateway there is

@@ -3,21 +3,19 @@
 //! Everything is found by label, so it does not matter which process made it or died over it. Each step may run in several processes at once.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tracing::Instrument as _;
 
 use super::deliverer::{Deliverer, Life};
 use super::labels::{self, JobLabels};
+use super::restore::{self, Word};
 use super::service::Core;
 use super::status::{Found, Observed};
-use super::time::now_ms;
 use super::{GcReport, JobId, bury, list, seal, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::protocol::admin::{AdminRequest, AdminResponse};
 use crate::telemetry::TraceContext;
 
 /// Milliseconds that a volume may be without its container: the engine makes both in one call, volumes first.
@@ -41,12 +39,13 @@ pub(super) async fn sweep(core: &Core) -> Result<GcReport> {
 async fn sweep_all(core: &Core) -> Result<GcReport> {
     let engine = core.engine().await?;
     let instance = core.settings.engine.instance.as_str();
+    // Whose clock is not known cannot say what has expired.
+    if !core.tell_time(&engine).await {
+        return Err(Error::new(Code::EngineError, "sweep: the engine does not tell the time").with_hint("try again, and run `anchorhold doctor`"));
+    }
     // Passes before containers: a job is admitted after its container exists, so a pass that is seen now and has no
     // container in the later list is of a job that is gone.
-    let passes = match core.gateway.request(&engine, &core.settings, &AdminRequest::Jobs { instance: instance.to_owned() }, Duration::ZERO).await {
-        Ok(AdminResponse::Jobs { job_ids }) => job_ids,
-        _ => Vec::new(),
-    };
+    let word = Word::ask(core, &engine).await;
     let volumes = engine.list_volumes(&[(labels::INSTANCE, instance)]).await?;
     let mut rows = list::rows(core).await?;
     bury::finish_all(core, &mut rows).await?;
@@ -72,10 +71,17 @@ async fn sweep_all(core: &Core) -> Result<GcReport> {
         }
     }
     fault::point("gc.removed");
+    let mut restorable: HashSet<String> = HashSet::new();
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
-        let young = labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).is_some_and(|ms| now_ms() < ms.saturating_add(YOUNG_MS));
-        if alive.contains(job) || young {
+        let created_ms = restore::created_ms(&labels);
+        if alive.contains(job) || core.now_ms() < created_ms.saturating_add(YOUNG_MS) {
+            continue;
+        }
+        // What somebody removed from outside is made again by whoever looks for it, for as long as its result would be kept.
+        let kept = JobLabels::parse(&labels).is_none_or(|labels| core.now_ms() <= end_of_retention_ms(&labels));
+        if kept && !word.is_leftover(job, created_ms) {
+            restorable.insert(job.clone());
             continue;
         }
         match bury::remove_volume(core, &name).await {
@@ -85,11 +91,21 @@ async fn sweep_all(core: &Core) -> Result<GcReport> {
         }
     }
     fault::point("gc.swept");
-    for job_id in passes.into_iter().filter(|job_id| !alive.contains(job_id)) {
-        core.gateway.revoke(&engine, &core.settings, &job_id).await;
+    for job_id in word.jobs().iter().filter(|job_id| !alive.contains(*job_id) && !restorable.contains(*job_id)) {
+        // The last word of a job of which nothing else is left: kept as long as the job would be.
+        let account = core.gateway.account(&engine, &core.settings, job_id).await;
+        if account.and_then(|account| JobLabels::parse(&account.labels)).is_some_and(|labels| core.now_ms() <= end_of_retention_ms(&labels)) {
+            continue;
+        }
+        core.gateway.revoke(&engine, &core.settings, job_id).await;
         report.passes += 1;
     }
     Ok(report)
+}
+
+/// When a job that was removed from outside would have expired at the latest; when it ended is not known.
+fn end_of_retention_ms(labels: &JobLabels) -> u64 {
+    labels.latest_end_ms().saturating_add(labels.ttl_seconds.saturating_mul(1000))
 }
 
 enum Step {
@@ -111,7 +127,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Finished(labels.id, problems);
     }
     if row.name.starts_with("anchorhold-key-") {
-        let young = now_ms() < labels.created_ms.saturating_add(YOUNG_MS);
+        let young = core.now_ms() < labels.created_ms.saturating_add(YOUNG_MS);
         match labels.deliverer.as_ref().map_or(Life::Unknown, Deliverer::life) {
             Life::Alive => return Step::Kept,
             Life::Unknown if young => return Step::Kept,
@@ -121,7 +137,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
         return Step::Finished(labels.id, problems);
     }
     let Some(job) = Found::from_facts(row, &core.settings.engine.instance) else { return Step::Kept };
-    if is_kept_whatever_its_end(&job, now_ms()) {
+    if is_kept_whatever_its_end(&job, core.now_ms()) {
         return Step::Kept;
     }
     let Some(seen) = list::look(core, job).await else { return Step::Kept };
@@ -131,7 +147,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
             Err(e) => Step::Problem(e.chain()),
         };
     }
-    if !is_expired(&seen, now_ms()) {
+    if !is_expired(&seen, core.now_ms()) {
         return Step::Kept;
     }
     if let Err(e) = bury::forget_tombstone(core, &labels.id).await {
@@ -157,9 +173,10 @@ fn is_expired(seen: &Observed, now_ms: u64) -> bool {
     if !(seen.derived.state.is_final() || seen.derived.needs_seal) {
         return false;
     }
-    let undelivered = seen.found.facts.state == ContainerState::Created && labels.ended.is_none();
+    let undelivered = seen.found.facts.state == ContainerState::Created && labels.ended.is_none() && labels.restored.is_none();
     let kept_seconds = if undelivered { UNDELIVERED_SECONDS.min(labels.ttl_seconds) } else { labels.ttl_seconds };
-    let from = seen.derived.ended_ms.unwrap_or(labels.created_ms);
+    let unknown = if labels.restored.is_some() { labels.latest_end_ms() } else { labels.created_ms };
+    let from = seen.derived.ended_ms.unwrap_or(unknown);
     now_ms > from.saturating_add(kept_seconds.saturating_mul(1000))
 }
 
@@ -180,7 +197,7 @@ mod tests {
             ..just_created(ContainerId::parse(&"a".repeat(64)).unwrap(), &sample(), "i")
         };
         let derived = derive(&facts, &sample(), None, now, 0, Life::Unknown);
-        Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived }
+        Observed { found: Found::from_facts(facts, "default").unwrap(), last: None, derived, now_ms: now }
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub const JOB: &str = "anchorhold.job";
 pub const INSTANCE: &str = "anchorhold.instance";
 /// SHA-256 of idempotency key, kind of job and workspace.
 pub const IDEMPOTENCY: &str = "anchorhold.idempotency";
-/// Unix milliseconds at which the job was made; also on its volumes.
+/// Unix milliseconds at which the job was made, by the engine's clock.
 pub const CREATED: &str = "anchorhold.created";
+/// The container's specification as JSON, on the job's own volume.
+pub const SPEC: &str = "anchorhold.spec";
 
 const KIND: &str = "anchorhold.kind";
 const WORKSPACE: &str = "anchorhold.workspace";
@@ -45,6 +47,7 @@ const ENDED: &str = "anchorhold.ended";
 const ENDED_CODE: &str = "anchorhold.ended_code";
 const ENDED_DETAIL: &str = "anchorhold.ended_detail";
 const ENDED_AT: &str = "anchorhold.ended_at";
+const RESTORED: &str = "anchorhold.restored";
 
 /// A path that is not UTF-8 is written with this prefix; an absolute path never begins so.
 const BASE64: &str = "base64:";
@@ -62,6 +65,24 @@ pub struct Ended {
     pub detail: String,
     /// Unix milliseconds.
     pub at_ms: u64,
+}
+
+/// The container was made again, upon the volumes that were left when somebody removed the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// Upon both.
+    Whole,
+    /// The workspace's volume was gone.
+    WithoutWorkspace,
+}
+
+impl Restored {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::WithoutWorkspace => "without_workspace",
+        }
+    }
 }
 
 /// A job's facts.
@@ -109,6 +130,8 @@ pub struct JobLabels {
     pub trace: Option<TraceContext>,
     /// It ended before it started.
     pub ended: Option<Ended>,
+    /// Its container is not the first one.
+    pub restored: Option<Restored>,
 }
 
 impl JobLabels {
@@ -117,12 +140,15 @@ impl JobLabels {
         TraceContext::of_job(self.id.as_str(), self.trace.as_ref())
     }
 
-    /// The labels of the container.
+    /// The labels of the container and of its volumes: whichever of them is left tells the whole.
     pub fn write(&self) -> BTreeMap<String, String> {
-        let mut map = self.write_volume();
+        let mut map = BTreeMap::new();
         let mut put = |key: &str, value: String| {
             map.insert(key.to_owned(), value);
         };
+        put(JOB, self.id.to_string());
+        put(INSTANCE, self.instance.clone());
+        put(CREATED, self.created_ms.to_string());
         put(KIND, self.kind.as_str().to_owned());
         put(WORKSPACE, write_path(&self.workspace));
         put(ROOT, write_path(&self.root));
@@ -154,15 +180,10 @@ impl JobLabels {
             put(ENDED_DETAIL, ended.detail.chars().take(MAX_DETAIL).collect());
             put(ENDED_AT, ended.at_ms.to_string());
         }
+        if let Some(restored) = self.restored {
+            put(RESTORED, restored.as_str().to_owned());
+        }
         map
-    }
-
-    /// The labels of a volume: enough to find it, to know whose it is and how old.
-    pub fn write_volume(&self) -> BTreeMap<String, String> {
-        [(JOB, self.id.to_string()), (INSTANCE, self.instance.clone()), (CREATED, self.created_ms.to_string())]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
     }
 
     /// Reads a container's labels; `None`: not a job of ours, or one that another version wrote in a form we do not know.
@@ -206,7 +227,16 @@ impl JobLabels {
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
             deliverer: text(DELIVERER).and_then(Deliverer::parse),
             ended,
+            restored: match text(RESTORED) {
+                None => None,
+                Some(said) => Some([Restored::Whole, Restored::WithoutWorkspace].into_iter().find(|known| known.as_str() == said)?),
+            },
         })
+    }
+
+    /// Unix milliseconds after which the job has ended whatever happens.
+    pub fn latest_end_ms(&self) -> u64 {
+        self.prepare_by.saturating_add(self.queue_seconds).saturating_add(self.deadline_seconds).saturating_mul(1000)
     }
 }
 
@@ -253,6 +283,7 @@ pub(super) mod tests {
             deliverer: Deliverer::this(),
             trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
             ended: None,
+            restored: None,
         }
     }
 
@@ -275,8 +306,12 @@ pub(super) mod tests {
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));
         let ended = Ended { reason: Reason::Cancelled, code: Code::JobCancelled, detail: "cancelled before it started".into(), at_ms: 5 };
-        let buried = JobLabels { ended: Some(ended), ..full };
+        let buried = JobLabels { ended: Some(ended), ..full.clone() };
         assert_eq!(JobLabels::parse(&buried.write()), Some(buried));
+        for restored in [Restored::Whole, Restored::WithoutWorkspace] {
+            let restored = JobLabels { restored: Some(restored), ..full.clone() };
+            assert_eq!(JobLabels::parse(&restored.write()), Some(restored));
+        }
     }
 
     #[test]
@@ -293,11 +328,5 @@ pub(super) mod tests {
             map.insert(key.into(), value.into());
             assert_eq!(JobLabels::parse(&map), None, "{key}");
         }
-    }
-
-    #[test]
-    fn a_volume_carries_what_the_sweep_needs_and_no_more() {
-        let keys: Vec<String> = sample().write_volume().into_keys().collect();
-        assert_eq!(keys, [CREATED, INSTANCE, JOB]);
     }
 }

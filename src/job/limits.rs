@@ -45,7 +45,9 @@ pub(super) async fn change(core: &Core, change: LimitChange) -> Result<GatewaySt
 
 fn state(answer: &AdminResponse) -> Result<GatewayState> {
     match answer {
-        AdminResponse::Status { slots, running, queued, ceilings, .. } => Ok(GatewayState { slots: *slots, running: *running, queued: *queued, ceilings: *ceilings }),
+        AdminResponse::Status { slots, running, queued, ceilings, .. } => {
+            Ok(GatewayState { slots: *slots, running: *running, queued: *queued, ceilings: *ceilings })
+        }
         _ => Err(Error::new(Code::GatewayUnavailable, "read the gateway's limits: it gave another answer").with_hint("run `anchorhold doctor`")),
     }
 }

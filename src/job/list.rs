@@ -1,5 +1,6 @@
 //! Many jobs at once.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use futures_util::StreamExt as _;
@@ -7,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::labels;
 use super::service::Core;
 use super::status::{self, Found, Observed};
-use super::{JobStatus, ListFilter, bury, log};
+use super::{JobStatus, ListFilter, bury, log, restore};
 use crate::engine::{ContainerFacts, ContainerState};
 use crate::error::Result;
 
@@ -22,13 +23,18 @@ pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
     Ok(rows.into_iter().filter(|row| row.labels.contains_key(labels::JOB)).collect())
 }
 
-/// The jobs that pass the filter, newest first. One list call; then a log's tail for each that runs, and an inspect for the newest of those that
+/// The jobs that pass the filter, newest first. One list of containers, and one of volumes for those that somebody removed; then a log's tail for each that runs, and an inspect for the newest of those that
 /// have ended: the engine's list tells how a container ended, but not when. For the others that is left open.
 pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
     let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let instance = core.settings.engine.instance.as_str();
-    let mut rows = rows(core).await?;
+    let engine = core.engine().await?;
+    let (rows, volumes, _) = tokio::join!(rows(core), restore::names(core), core.tell_time(&engine));
+    let mut rows = rows?;
     bury::finish_all(core, &mut rows).await?;
+    let has_container: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();
+    let mut without = restore::all(core, volumes?.difference(&has_container)).await;
+    without.retain(|seen| workspace.as_deref().is_none_or(|wanted| is_of(&seen.found, wanted)));
     let mut found: Vec<Found> = rows.into_iter().filter_map(|facts| Found::from_facts(facts, instance)).collect();
     found.retain(|job| workspace.as_deref().is_none_or(|wanted| is_of(job, wanted)));
     found.sort_by_key(|job| std::cmp::Reverse(job.labels.created_ms));
@@ -41,6 +47,7 @@ pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStat
     });
     let mut jobs: Vec<JobStatus> =
         futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).filter_map(|seen| async move { Some(seen?.status()) }).collect().await;
+    jobs.extend(without.iter().map(Observed::status));
     jobs.retain(|job| filter.status_word.as_deref().is_none_or(|word| word == job.state.status_word()));
     jobs.sort_by(|a, b| b.started_unix_ms.cmp(&a.started_unix_ms).then_with(|| b.job_id.cmp(&a.job_id)));
     Ok(jobs)
@@ -53,12 +60,12 @@ fn is_of(job: &Found, wanted: &Path) -> bool {
 /// A row as a job; `None` for one that vanished meanwhile.
 pub(super) async fn look(core: &Core, job: Found) -> Option<Observed> {
     match job.facts.state {
-        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+        ContainerState::Running | ContainerState::Paused => {
             let last = log::last(core, &job.container()).await.inspect_err(|e| tracing::debug!(error = e.chain(), "a job's log could not be read"));
             let last = last.ok().flatten();
             status::judged(core, job.facts, last)
         }
-        ContainerState::Exited | ContainerState::Dead => {
+        ContainerState::Exited | ContainerState::Dead | ContainerState::Restarting => {
             // Without the details the row still says what is true; a job that was handed out is not left out of a list.
             let asked = async { core.engine().await?.inspect_container(&job.container()).await };
             match asked.await {

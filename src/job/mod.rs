@@ -3,6 +3,7 @@
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
 //! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
 //! [`events`] and [`changes`] tell who waits that something has changed.
+//! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
 //! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
 
 mod admin;
@@ -31,7 +32,9 @@ mod limits;
 mod list;
 mod log;
 pub mod model;
+mod overstay;
 pub mod readiness;
+mod restore;
 mod seal;
 pub mod service;
 mod spec;
@@ -47,6 +50,7 @@ pub mod weakness;
 
 pub use audit::LedgerPart;
 pub use changes::{Following, Stand};
+pub use consume::Claimed;
 pub use id::JobId;
 pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.

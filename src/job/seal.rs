@@ -3,9 +3,10 @@
 use tracing::Instrument as _;
 
 use super::JobId;
+use super::restore;
 use super::service::Core;
 use super::status::{self, Observed};
-use crate::engine::UploadStream;
+use crate::engine::{ContainerState, UploadStream};
 use crate::error::{Error, Result};
 use crate::protocol::paths;
 use crate::telemetry::step;
@@ -37,6 +38,9 @@ async fn seal_once(core: &Core, id: &JobId) -> Result<Observed> {
     let container = now.found.container();
     tracing::info!(job_id = %id, exit_code = now.found.facts.exit_code, "it died unsealed: starting it again to seal");
     let engine = core.engine().await?;
+    if now.found.facts.state == ContainerState::Created && !restore::may_start(core, &now).await? {
+        return status::observe(core, id).await?.ok_or_else(super::id::not_found);
+    }
     if now.found.facts.oom_killed {
         // Nothing runs in it, and only root of the container may write there. Without it the job is called interrupted, which is true as well.
         if let Err(e) = engine.upload(&container, paths::JOB_STATE, memory_note()?).await {

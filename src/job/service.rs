@@ -15,10 +15,13 @@ use super::events::Events;
 use super::gateway::Gateway;
 use super::stats::Stats;
 use super::status::{self, Observed};
-use super::{DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartedJob};
-use super::{audit, collect, consume, gc, limits, list, log, seal, spec, start, stats, trace, watch};
+use super::time::EngineClock;
+use super::{
+    Claimed, DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartedJob,
+};
+use super::{audit, collect, consume, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
 use crate::config::Settings;
-use crate::engine::{ContainerRef, Engine, EngineFacts};
+use crate::engine::{Engine, EngineFacts};
 use crate::error::{Error, Result};
 use crate::protocol::ledger::Head;
 use crate::protocol::progress::Progress;
@@ -49,6 +52,7 @@ pub(super) struct Core {
     pub changes: Changes,
     engine: OnceCell<Engine>,
     engine_facts: OnceCell<EngineFacts>,
+    clock: EngineClock,
     sweeps: TaskTracker,
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
@@ -81,6 +85,16 @@ impl Core {
     /// What the engine says about itself, asked once.
     pub(super) async fn engine_facts(&self, engine: &Engine) -> Result<EngineFacts> {
         self.engine_facts.get_or_try_init(|| engine.facts()).await.cloned()
+    }
+
+    /// Makes sure that the engine's time is known and not old; whether it is known.
+    pub(super) async fn tell_time(&self, engine: &Engine) -> bool {
+        self.clock.sync(engine).await
+    }
+
+    /// Unix milliseconds now, by the engine's clock ([`Core::tell_time`]).
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// Second starts of this job that this process has seen fail.
@@ -136,7 +150,7 @@ impl Core {
     /// what takes longer goes on in the background.
     pub(super) async fn attend(self: &Arc<Self>, seen: Observed) -> Observed {
         if !seen.derived.needs_seal && !seen.derived.overdue {
-            return seen;
+            return self.thaw(seen).await;
         }
         let (core, found) = (self.clone(), seen.clone());
         let work = self.tasks.spawn(async move {
@@ -148,6 +162,23 @@ impl Core {
             Ok(Ok(Some(now))) => now,
             _ => seen,
         }
+    }
+}
+
+impl Core {
+    /// Lets a job that somebody froze end where its time is over; gives where it stands after a short wait.
+    async fn thaw(self: &Arc<Self>, seen: Observed) -> Observed {
+        match overstay::thaw_if_due(self, &seen).await {
+            Ok(true) => {}
+            Ok(false) => return seen,
+            Err(e) => {
+                tracing::warn!(error = e.chain(), "could not thaw a job that is past its end");
+                return seen;
+            }
+        }
+        let ended = async { self.engine().await?.wait_container(&seen.found.container()).await };
+        drop(tokio::time::timeout(ATTEND_WITHIN, ended).await);
+        status::observe(self, &seen.found.labels.id).await.ok().flatten().unwrap_or(seen)
     }
 }
 
@@ -164,6 +195,7 @@ impl Jobs {
                 changes: Changes::default(),
                 engine: OnceCell::new(),
                 engine_facts: OnceCell::new(),
+                clock: EngineClock::default(),
                 sweeps: TaskTracker::new(),
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
@@ -252,6 +284,26 @@ impl Jobs {
         consuming.await.map_err(|e| Error::internal("consume the job").with_source(e))?
     }
 
+    /// The result, and the job is this caller's alone, who then removes it ([`Jobs::finish_consume`]) or gives it back ([`Jobs::give_back`]). A caller that
+    /// dies in between has consumed it: the next sweep removes it.
+    pub async fn claim(&self, id: &JobId) -> Result<(Claimed, JobResult)> {
+        let (core, id) = (self.core.clone(), id.clone());
+        let claiming = self.core.tasks.spawn(async move { consume::claim(&core, &id).await });
+        claiming.await.map_err(|e| Error::internal("claim the job").with_source(e))?
+    }
+
+    /// Removes a claimed job.
+    pub async fn finish_consume(&self, claimed: Claimed) -> Result<()> {
+        let core = self.core.clone();
+        let removing = self.core.tasks.spawn(async move { consume::finish(&core, claimed).await });
+        removing.await.map_err(|e| Error::internal("remove the job").with_source(e))
+    }
+
+    /// Puts a claimed job back, as if it had not been asked for.
+    pub async fn give_back(&self, claimed: Claimed) -> Result<()> {
+        consume::give_back(&self.core, claimed).await
+    }
+
     /// Ends a job; its partial work is sealed. Idempotent: one that has ended is left as it is. One that has not started
     /// yet ends as cancelled, with nothing run.
     pub async fn cancel(&self, id: &JobId) -> Result<JobStatus> {
@@ -273,7 +325,10 @@ impl Jobs {
     /// The progress records in a job's container log so far.
     pub async fn log(&self, id: &JobId) -> Result<Vec<Progress>> {
         let seen = status::observe(&self.core, id).await?.ok_or_else(super::id::not_found)?;
-        log::all(&self.core, &ContainerRef::Name(spec::job_name(&seen.found.labels.id)?)).await
+        if seen.derived.absent {
+            return Ok(Vec::new());
+        }
+        log::all(&self.core, &seen.found.container()).await
     }
 
     /// What the job's cell really is, asked from the engine and the gateway, with digests of what went in and out.

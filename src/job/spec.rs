@@ -64,6 +64,11 @@ pub(super) fn tombstone_name(id: &JobId) -> Result<ObjectName> {
     ObjectName::parse(&format!("anchorhold-{id}-tombstone"))
 }
 
+/// Whether this is a tombstone that has not got its job's name yet.
+pub(super) fn is_lying(name: &str, id: &JobId) -> bool {
+    name == format!("anchorhold-{id}-tombstone")
+}
+
 /// The names of a job's volumes.
 pub(super) fn volume_names(id: &JobId) -> Result<[ObjectName; 2]> {
     Ok([ObjectName::parse(&format!("anchorhold-{id}-workspace"))?, ObjectName::parse(&format!("anchorhold-{id}-job"))?])
@@ -84,7 +89,7 @@ pub(super) fn job(settings: &Settings, image: &str, labels: &JobLabels, walls: &
         target: target.to_owned(),
         read_only: false,
         copy_owner: false,
-        labels: labels.write_volume(),
+        labels: labels.write(),
         quota: walls.disk_quota.then_some(room),
     };
     let tmp_bytes = (limits.memory.0 / 4).min(TMP_BYTES);

@@ -15,15 +15,15 @@ use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::service::Core;
 use super::status::{self, Found};
-use super::time::now_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, spec, trace};
+use super::time::own_ms;
+use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, restore, spec, trace};
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, JobBounds, Upstream};
+use crate::protocol::admin::{AdminRequest, Admission, JobBounds, Stay, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
@@ -86,7 +86,7 @@ impl Keyed {
 
 /// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
 pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
-    let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), now_ms());
+    let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), own_ms());
     let context = TraceContext::of_job(id.as_str(), caller.as_ref());
     let span = step!("start", id, context);
     let outcome = start_job(core, request, id.clone()).instrument(span.clone()).await;
@@ -170,8 +170,12 @@ fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inhe
 
 async fn find_remote(core: &Arc<Core>) -> Result<Remote> {
     let engine = core.engine().await?;
-    let (image, found, facts) =
-        tokio::join!(crate::image::check(&engine, &core.settings), gateway::look(&engine, &core.settings), core.engine_facts(&engine));
+    let (image, found, facts, _) = tokio::join!(
+        crate::image::check(&engine, &core.settings),
+        gateway::look(&engine, &core.settings),
+        core.engine_facts(&engine),
+        core.tell_time(&engine)
+    );
     let image = image?;
     let facts: EngineFacts = facts?;
     // Before the gateway: an engine that is refused gets nothing at all. What the gateway knows of quotas is put in afterwards.
@@ -232,7 +236,7 @@ impl Draft<'_> {
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
         let Self { core, id, request, local, plan, remote, model, keyed } = self;
         let settings = &core.settings;
-        let created_ms = now_ms();
+        let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
         let deadline_seconds = check::deadline(&settings.limits, request.deadline_seconds)?;
         let queue_seconds = check::queue(&settings.limits, request.queue_seconds)?;
@@ -260,6 +264,7 @@ impl Draft<'_> {
             deliverer: Deliverer::this(),
             trace: request.trace,
             ended: None,
+            restored: None,
         };
         let pass = new_pass();
         let job_request = JobRequest {
@@ -288,14 +293,15 @@ impl Draft<'_> {
             commit_subject: subject(plan.head_subject()),
         };
         let limits = gateway::limits(settings);
-        let admission = Admission {
+        let pass_seconds = PREPARE_SECONDS.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS);
+        let mut admission = Admission {
             job_id: id.to_string(),
             pass_sha256: sha256_hex(pass.as_bytes()),
             allowed_models: settings.model.allowed_models.clone(),
             upstream: local.upstream,
             credential: local.credential.as_deref().cloned(),
             token_budget: request.token_budget.unwrap_or(settings.limits.tokens),
-            expires_unix: prepare_by.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS),
+            expires_unix: (created_ms / 1000).saturating_add(pass_seconds),
             max_running_jobs: limits.slots,
             instance: settings.engine.instance.clone(),
             bounds: JobBounds {
@@ -305,13 +311,15 @@ impl Draft<'_> {
                 answer_seconds: settings.model.answer_seconds,
                 idle_seconds: settings.model.idle_seconds,
             },
+            stay: Stay { pass_seconds, record_seconds: settings.retention.ttl_seconds, labels: Default::default() },
             ceilings: limits.ceilings,
             settings_read_ms: core.gateway.read_ms,
             telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
-        container_spec.labels = labels.write();
+        restore::keep_with_volumes(&mut container_spec, &labels)?;
+        admission.stay.labels = labels.write();
         let made = match &keyed {
             None => Ok(create::container(&remote.engine, &container_spec).await?),
             Some(keyed) => create_keyed(core, &remote.engine, container_spec.clone(), &id, keyed).await?,
@@ -365,7 +373,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
             }
             Err(e) if e.details.get("conflict") == Some(&true.into()) => {
                 let rows = list_keyed(core, keyed).await?;
-                if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name)) {
+                if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name, core.now_ms())) {
                     engine.remove_container(&ContainerRef::Id(stale.id.clone())).await?;
                 } else if let Some(found) = rows.into_iter().find_map(|facts| Found::from_facts(facts, instance)) {
                     return Ok(Err(found));
@@ -382,10 +390,10 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
 }
 
 /// A container that a dead process left under a key's name.
-fn is_stale(row: &ContainerFacts, key_name: &ObjectName) -> bool {
+fn is_stale(row: &ContainerFacts, key_name: &ObjectName, now_ms: u64) -> bool {
     let created = row.labels.get(labels::CREATED).and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(row.created_unix_ms);
     let life = JobLabels::parse(&row.labels).and_then(|labels| labels.deliverer).map_or(Life::Unknown, |deliverer| deliverer.life());
-    row.name == key_name.as_str() && (life == Life::Gone || now_ms() > created.saturating_add(KEY_STALE_MS))
+    row.name == key_name.as_str() && (life == Life::Gone || now_ms > created.saturating_add(KEY_STALE_MS))
 }
 
 fn subject(head: Option<&str>) -> String {

@@ -16,8 +16,9 @@
 //!        interrupted · lost
 //! ```
 //! Only these move a job: `start` and the delivery (create, start), `init` (everything inside, by its exit code), `cancel`
-//! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue), and
-//! `consume` and the sweep (removal). Only the death of the process that delivers, or time alone, moves `preparing` to `interrupted`.
+//! (a signal, or a tombstone), any passer-by (the second start of a container that died unsealed; a kill of one that is overdue; a new container upon
+//! the volumes of one that somebody removed), and `consume` and the sweep (removal). Only the death of the process that delivers, or time alone, moves
+//! `preparing` to `interrupted`.
 
 use std::borrow::Cow;
 
@@ -50,11 +51,18 @@ pub(super) struct Derived {
     pub overdue: bool,
     /// It is being removed: as good as gone.
     pub gone: bool,
+    /// There is no container, and none can be made.
+    pub absent: bool,
 }
 
 impl Derived {
     fn new(state: JobState, detail: &'static str) -> Self {
-        Self { state, reason: None, detail: Cow::Borrowed(detail), ended_ms: None, needs_seal: false, overdue: false, gone: false }
+        Self { state, reason: None, detail: Cow::Borrowed(detail), ended_ms: None, needs_seal: false, overdue: false, gone: false, absent: false }
+    }
+
+    /// The engine holds nothing from which the job could be sealed.
+    pub(super) fn absent(detail: String) -> Self {
+        Self { detail: Cow::Owned(detail), absent: true, ..Self::ended(Reason::Lost, None) }
     }
 
     fn ended(reason: Reason, ended_ms: Option<u64>) -> Self {
@@ -107,6 +115,16 @@ pub(super) fn derive(
         return Derived { detail: Cow::Owned(ended.detail.clone()), ..Derived::ended(ended.reason, Some(ended.at_ms)) };
     }
     match facts.state {
+        ContainerState::Created if labels.restored.is_some() && seal_attempts < MAX_SEAL_ATTEMPTS => Derived {
+            needs_seal: true,
+            ..Derived::new(JobState::Sealing, "Somebody removed its container; it is made again upon what is left, only to seal.")
+        },
+        ContainerState::Created if labels.restored.is_some() => Derived {
+            detail: Cow::Borrowed(
+                "Somebody removed its container, and one that was made again could not be started: nothing can be said about changes.",
+            ),
+            ..Derived::ended(Reason::Lost, None)
+        },
         // When it died nobody knows.
         ContainerState::Created if deliverer == Life::Gone => Derived {
             detail: Cow::Borrowed("The process that delivered it is gone, and the job had not started; nothing has run."),
@@ -116,6 +134,14 @@ pub(super) fn derive(
         ContainerState::Created => Derived {
             detail: Cow::Borrowed("It was not delivered in the time allowed for that; nothing has run."),
             ..Derived::ended(Reason::Interrupted, Some(labels.prepare_by.saturating_mul(1000)))
+        },
+        // Told by a restart policy to start again what has ended; it ends at once with the same code.
+        ContainerState::Restarting if facts.exit_code.and_then(Reason::from_exit_code).is_some() => {
+            Derived::ended(facts.exit_code.and_then(Reason::from_exit_code).unwrap_or(Reason::Lost), facts.finished_unix_ms)
+        }
+        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if labels.restored.is_some() => Derived {
+            overdue: overdue(facts, labels, now_ms),
+            ..Derived::new(JobState::Sealing, "Somebody removed its container; it was made again upon what is left, only to seal.")
         },
         // It runs although it has ended once: this is its second start, and its last record may still be of the first.
         ContainerState::Running | ContainerState::Restarting | ContainerState::Paused if facts.finished_unix_ms.is_some() => Derived {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::service::Core;
-use super::time::now_ms;
 use super::{JobId, JobState, ListFilter, labels, list};
 use crate::error::{Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, GatewayStats};
@@ -84,7 +83,7 @@ pub(super) async fn stats(core: &Core) -> Result<Stats> {
         oldest_job: jobs.last().map(|job| OldestJob {
             job_id: job.job_id.clone(),
             started_at: job.started_at.clone(),
-            age_seconds: now_ms().saturating_sub(job.started_unix_ms) / 1000,
+            age_seconds: core.now_ms().saturating_sub(job.started_unix_ms) / 1000,
         }),
         volumes,
         gateway,

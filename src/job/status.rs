@@ -1,11 +1,13 @@
 //! A job as one looks at it: found by its name, read, derived, rendered.
 
+use std::time::Duration;
+
 use super::deliverer::Life;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::state::{Derived, derive};
-use super::time::{now_ms, rfc3339};
-use super::{JobId, JobStatus, bury, log, spec};
+use super::time::rfc3339;
+use super::{JobId, JobStatus, bury, labels, log, restore, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::Result;
 use crate::protocol::progress::{Phase, Progress};
@@ -13,7 +15,7 @@ use crate::protocol::result::Reason;
 use crate::weaken;
 
 /// What the engine is given to carry out the last request of a process that died, which may have been the start.
-const LAST_REQUEST: std::time::Duration = std::time::Duration::from_millis(100);
+const LAST_REQUEST: Duration = Duration::from_millis(100);
 /// Longest activity text in characters.
 const MAX_ACTIVITY: usize = 200;
 
@@ -28,7 +30,9 @@ impl Found {
     /// A container as a job of this instance; `None`: it is none, or it is already consumed.
     pub(super) fn from_facts(facts: ContainerFacts, instance: &str) -> Option<Self> {
         let labels = JobLabels::parse(&facts.labels)?;
-        let named = facts.name == format!("anchorhold-{}", labels.id);
+        // It is found by its label, so that it may be renamed; three names of ours say that it is no job any more, or none yet.
+        let named =
+            !spec::is_consumed(&facts.name, &labels.id) && !spec::is_lying(&facts.name, &labels.id) && !facts.name.starts_with("anchorhold-key-");
         (named && (labels.instance == instance || weaken::off("callers.instance"))).then_some(Self { facts, labels })
     }
 
@@ -43,34 +47,90 @@ pub(super) struct Observed {
     pub found: Found,
     pub last: Option<Progress>,
     pub derived: Derived,
+    /// When that was, in unix milliseconds by the engine's clock.
+    pub now_ms: u64,
 }
 
 impl Observed {
     pub(super) fn status(&self) -> JobStatus {
-        render(&self.found.labels, &self.derived, self.last.as_ref(), now_ms())
+        render(&self.found.labels, &self.derived, self.last.as_ref(), self.now_ms)
     }
 }
 
-/// Looks at a job: one inspect, and beside it the tail of its log.
+/// What the engine shows of a job's container.
+pub(super) enum Sight {
+    /// It is there.
+    Job(Box<Observed>),
+    /// It is being removed by our rules.
+    Going,
+    /// There is none.
+    Nothing,
+}
+
+/// How long a container that is being removed or replaced is waited for, and how often it is looked at.
+const REMOVED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Looks at a job; where somebody removed its container, at what is left of it ([`restore`]).
 pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>> {
-    let name = ContainerRef::Name(spec::job_name(id)?);
+    match look(core, id).await? {
+        Sight::Job(seen) => Ok(Some(*seen)),
+        Sight::Going => Ok(None),
+        Sight::Nothing => restore::find(core, id).await,
+    }
+}
+
+/// Looks at a job's container: one inspect by its name, and beside it the tail of its log; only where there is none of that name, a list by its label.
+pub(super) async fn look(core: &Core, id: &JobId) -> Result<Sight> {
     let engine = core.engine().await?;
-    let (facts, last) = tokio::join!(engine.inspect_container(&name), log::last(core, &name));
-    let facts = match facts? {
-        Some(facts) => facts,
-        // Perhaps a process died while it put a tombstone in the job's place.
-        None => match bury::finish(core, id).await? {
-            Some(facts) => facts,
-            None => return Ok(None),
-        },
-    };
-    // Only of one that runs does the log decide the state.
-    let last = if matches!(facts.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting) {
-        last?
-    } else {
-        last.ok().flatten()
-    };
-    Ok(judged_now(core, facts, last).await?.filter(|seen| seen.found.labels.id == *id))
+    let mut name = ContainerRef::Name(spec::job_name(id)?);
+    let until = tokio::time::Instant::now() + REMOVED_WITHIN;
+    loop {
+        let (facts, last, _) = tokio::join!(engine.inspect_container(&name), log::last(core, &name), core.tell_time(&engine));
+        let (facts, finished) = match facts? {
+            Some(facts) => (Some(facts), false),
+            // Perhaps a process died while it put a tombstone in the job's place.
+            None => (bury::finish(core, id).await?, true),
+        };
+        let mut removing = false;
+        match facts {
+            Some(facts) if facts.state == ContainerState::Removing => removing = true,
+            Some(facts) => {
+                // Only of one that runs does the log decide the state. A tombstone has none.
+                let last = match facts.state {
+                    ContainerState::Running | ContainerState::Paused | ContainerState::Restarting if !finished => last?,
+                    _ => last.ok().flatten(),
+                };
+                if let Some(seen) = judged_now(core, facts, last).await?.filter(|seen| seen.found.labels.id == *id) {
+                    return Ok(Sight::Job(Box::new(seen)));
+                }
+                // Something else has the name, or it went away just now.
+            }
+            None => {}
+        }
+        let rows = engine.list_containers(&[(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::JOB, id.as_str())]).await?;
+        let renamed = rows.iter().find(|row| {
+            ContainerRef::Id(row.id.clone()) != name
+                && row.state != ContainerState::Removing
+                && Found::from_facts((*row).clone(), &core.settings.engine.instance).is_some_and(|found| found.labels.id == *id)
+        });
+        let time_left = tokio::time::Instant::now() < until;
+        match renamed {
+            Some(row) if time_left => name = ContainerRef::Id(row.id.clone()),
+            // Removed under its own name, so from outside: what is left of it shows when that is through. Or its tombstone is about to get its name.
+            _ if time_left && (removing || rows.iter().any(|row| !ours_to_remove(row))) => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                name = ContainerRef::Name(spec::job_name(id)?);
+            }
+            _ if rows.is_empty() => return Ok(Sight::Nothing),
+            _ => return Ok(Sight::Going),
+        }
+    }
+}
+
+/// Whether a container carries a name that we give to what is to be removed, or is not a job yet.
+fn ours_to_remove(row: &ContainerFacts) -> bool {
+    row.name.ends_with("-consumed") || row.name.starts_with("anchorhold-key-")
 }
 
 /// Where a job stands, that may not have started: then it counts whether the process lives that delivers it.
@@ -80,7 +140,7 @@ pub(super) async fn judged_now(core: &Core, facts: ContainerFacts, last: Option<
     }
     let Some(found) = Found::from_facts(facts, &core.settings.engine.instance) else { return Ok(None) };
     let life = match &found.labels.deliverer {
-        _ if found.labels.ended.is_some() => Life::Unknown,
+        _ if found.labels.ended.is_some() || found.labels.restored.is_some() => Life::Unknown,
         _ if core.deliveries.is_over(&found.labels.id) => Life::Gone,
         Some(deliverer) => deliverer.life(),
         None => Life::Unknown,
@@ -101,8 +161,9 @@ pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>)
 
 fn derived(core: &Core, facts: ContainerFacts, last: Option<Progress>, deliverer: Life) -> Option<Observed> {
     let found = Found::from_facts(facts, &core.settings.engine.instance)?;
-    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms(), core.seal_attempts(&found.labels.id), deliverer);
-    (!derived.gone).then_some(Observed { found, last, derived })
+    let now_ms = core.now_ms();
+    let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms, core.seal_attempts(&found.labels.id), deliverer);
+    (!derived.gone).then_some(Observed { found, last, derived, now_ms })
 }
 
 /// The facts of a container that was made this instant; saves an inspect.

@@ -11,8 +11,7 @@ use super::events::{Events, Nudges};
 use super::log::Lines;
 use super::service::Core;
 use super::status::{self, Observed};
-use super::time::now_ms;
-use super::{JobId, JobStatus, seal};
+use super::{JobId, JobStatus, overstay, seal};
 use crate::engine::ContainerState;
 use crate::error::Result;
 use crate::protocol::progress::Progress;
@@ -60,20 +59,24 @@ async fn step(
     if seen.derived.overdue {
         seal::kill_overdue(core, &seen).await?;
     }
+    overstay::thaw_if_due(core, &seen).await?;
+    if seen.derived.absent {
+        return Ok(Some(seen.status()));
+    }
     match seen.found.facts.state {
+        _ if seen.derived.needs_seal => {
+            seal::seal_again(core, seen).await?;
+        }
         // Another process delivers it: the engine tells of the start. Listened to from before the next look on, so that nothing is missed.
         ContainerState::Created if !seen.derived.state.is_final() => match nudges {
             None => *nudges = Some(Events::listen(core, &seen.found.labels.id)),
             Some(nudges) => {
-                let _ = tokio::time::timeout(next_by_time(&seen, now_ms()), nudges.next()).await;
+                let _ = tokio::time::timeout(next_by_time(&seen, core.now_ms()), nudges.next()).await;
             }
         },
         ContainerState::Created => return Ok(Some(seen.status())),
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
             follow(core, &seen, told, on_progress).await?;
-        }
-        _ if seen.derived.needs_seal => {
-            seal::seal_again(core, seen).await?;
         }
         _ => {
             // What was logged before anybody followed; the end is known without it.
@@ -95,7 +98,7 @@ async fn follow(core: &Core, seen: &Observed, told: &mut usize, on_progress: &mu
     let mut number = 0;
     let ended = engine.wait_container(&container);
     tokio::pin!(ended);
-    let check = tokio::time::sleep(next_by_time(seen, now_ms()));
+    let check = tokio::time::sleep(next_by_time(seen, core.now_ms()));
     tokio::pin!(check);
     let last_lines = tokio::time::sleep(LAST_LINES);
     tokio::pin!(last_lines);

@@ -2,6 +2,8 @@
 //! output to the control socket. Only those who hold the engine can speak it. One request a line, one response a line,
 //! in order; a session may stay open for many.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::connection::StopCode;
@@ -52,6 +54,9 @@ pub struct Admission {
     /// What holds for all jobs together, as [`GatewayLimits::ceilings`].
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// How long it counts as a job, and what it is.
+    #[serde(default)]
+    pub stay: Stay,
     /// Unix milliseconds at which the settings behind both were read; see [`Bringer::read_ms`].
     #[serde(default)]
     pub settings_read_ms: u64,
@@ -91,6 +96,22 @@ pub struct Bringer {
     /// Unix milliseconds at which the process read its settings: older ones of the same instance change nothing back.
     pub read_ms: u64,
 }
+
+/// How long a job's pass and the word of it are kept, and what is to be told of it when somebody has removed it from the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stay {
+    /// Seconds from the admission to the end of the pass; 0: [`Admission::expires_unix`] alone counts. A span, so that neither the client's clock nor a
+    /// step of the gateway's own can cut a running job off.
+    pub pass_seconds: u64,
+    /// Seconds that the record stays after the pass is dead: until the job's result would be thrown away as well.
+    pub record_seconds: u64,
+    /// The labels of its container; nothing secret is in them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Most bytes of [`Stay::labels`], keys and values together.
+pub const MAX_LABELS: usize = 64 << 10;
 
 /// Ceilings of one job; 0: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +197,7 @@ pub enum AdminRequest {
     },
     /// The gateway's own numbers.
     Stats,
-    /// Job ids whose passes are held, for the sweep.
+    /// Ids of the jobs that are admitted and were not revoked, whether their passes are alive or not.
     Jobs {
         /// Only those of this instance.
         instance: String,
@@ -220,6 +241,9 @@ pub struct JobAccount {
     /// The ceiling that ended it.
     #[serde(default)]
     pub stopped: Option<StopCode>,
+    /// [`Stay::labels`].
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The gateway in numbers.
@@ -312,6 +336,9 @@ pub enum AdminResponse {
     Jobs {
         /// 32 hex digits each.
         job_ids: Vec<String>,
+        /// Unix milliseconds at which the gateway's state began: of jobs from before it knows nothing. 0: it knows all.
+        #[serde(default)]
+        since_unix_ms: u64,
     },
     /// The request failed.
     Error {

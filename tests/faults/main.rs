@@ -19,6 +19,7 @@ mod document;
 mod engine;
 mod gateway;
 mod gateway_points;
+mod hands;
 mod host;
 mod host_end;
 mod init;
@@ -45,6 +46,7 @@ fn cases() -> Vec<Case> {
         host_end::CASES,
         init::CASES,
         engine::cases().as_slice(),
+        hands::cases().as_slice(),
         upstream::CASES,
         gateway_points::CASES,
         gateway::CASES,

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use serde_json::Map;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::{Job, JobSession, Registry, Slot, SlotSession, State, lock, unix_now};
+use super::{Job, JobSession, Registry, Slot, SlotSession, State, end_of_pass, lock, unix_now};
 use crate::error::Result;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
@@ -155,11 +156,16 @@ impl Registry {
                     old.allowed_models = record.allowed_models;
                     old.token_budget = record.token_budget;
                     old.expires_unix = record.expires_unix;
+                    old.stay = record.stay;
                     old.instance = record.instance;
                     old.bounds = record.bounds;
                     old.telemetry = record.telemetry;
                     // Under other limits it may go on.
                     old.stopped = None;
+                    job.until = end_of_pass(&job.record);
+                    if job.cancel.is_cancelled() {
+                        job.cancel = CancellationToken::new();
+                    }
                 }
                 None => {
                     state.jobs.insert(job_id.clone(), Job::new(record));
@@ -226,9 +232,19 @@ impl Registry {
         Ok(true)
     }
 
-    /// Forgets the jobs whose passes have expired.
+    /// Ends what goes on under passes that have expired, and forgets the jobs whose time is over altogether.
     pub fn sweep(&self) {
-        let expired: Vec<String> = lock(&self.state).jobs.values().filter(|j| !j.alive()).map(|j| j.record.job_id.clone()).collect();
+        let expired: Vec<String> = {
+            let state = lock(&self.state);
+            for job in state.jobs.values().filter(|job| !job.alive() && !job.cancel.is_cancelled()) {
+                job.say(SlotMessage::Refused { message: "the pass is no longer valid".to_owned() });
+                // The connections end with it, and with the slot's connection the slot is free.
+                if !weaken::off("gateway.cut") {
+                    job.cancel.cancel();
+                }
+            }
+            state.jobs.values().filter(|job| !job.kept()).map(|job| job.record.job_id.clone()).collect()
+        };
         for job_id in expired {
             if let Err(e) = self.forget(&job_id, "expire") {
                 tracing::error!(error = %e.chain(), "an expired pass could not be removed");
@@ -256,7 +272,13 @@ impl Registry {
             reserved_tokens: record.reserved.saturating_add(*set_aside),
             token_budget: record.token_budget,
             stopped: record.stopped,
+            labels: record.stay.labels.clone(),
         })
+    }
+
+    /// Since when jobs are known, in unix milliseconds.
+    pub fn born_unix_ms(&self) -> u64 {
+        self.store.born_unix_ms()
     }
 
     /// Where to tell of a job's requests.

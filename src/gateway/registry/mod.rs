@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -92,6 +92,8 @@ struct State {
 
 struct Job {
     record: JobRecord,
+    /// When the pass ends, by the clock that nobody sets; `None`: further away than that clock reaches.
+    until: Option<Instant>,
     in_flight: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -262,6 +264,7 @@ impl State {
 impl Job {
     fn new(record: JobRecord) -> Self {
         Self {
+            until: end_of_pass(&record),
             record,
             in_flight: Arc::new(Semaphore::new(if weaken::off("gateway.in_flight") { Semaphore::MAX_PERMITS } else { MAX_IN_FLIGHT })),
             connections: Arc::new(Semaphore::new(if weaken::off("gateway.job_connections") { Semaphore::MAX_PERMITS } else { MAX_CONNECTIONS })),
@@ -275,9 +278,18 @@ impl Job {
         }
     }
 
-    /// Whether its pass is in its time.
+    /// Whether its pass is in its time. A step of the wall clock changes nothing while this gateway runs; the next one reads the wall clock.
     fn alive(&self) -> bool {
-        self.record.expires_unix > unix_now() || weaken::off("gateway.expiry")
+        self.until.is_none_or(|until| until > Instant::now()) || weaken::off("gateway.expiry")
+    }
+
+    /// Whether the word of it is kept: past its pass, until its result would be thrown away.
+    fn kept(&self) -> bool {
+        self.alive()
+            || self
+                .until
+                .and_then(|until| until.checked_add(Duration::from_secs(self.record.stay.record_seconds)))
+                .is_none_or(|end| end > Instant::now())
     }
 
     /// Ends the job: nothing more is sent for it, and `init` is told why.
@@ -306,6 +318,15 @@ impl Job {
 
     fn say_answered(&self) {
         self.say(SlotMessage::Answered { answers: self.record.answers, usage: self.record.usage });
+    }
+}
+
+fn end_of_pass(record: &JobRecord) -> Option<Instant> {
+    let now = Instant::now();
+    match record.expires_unix.checked_sub(unix_now()) {
+        Some(left) => now.checked_add(Duration::from_secs(left)),
+        // So long ago that the record's own time counts from then. A clock that began later cannot say so.
+        None => Some(now.checked_sub(Duration::from_secs(unix_now().saturating_sub(record.expires_unix))).unwrap_or(now)),
     }
 }
 

@@ -1,0 +1,307 @@
+//! Jobs whose containers somebody removed (`docker rm -f`, a prune): found again by what is left of them.
+//!
+//! A container's removal leaves its two volumes, and on these lie the work and, where the job had ended, the sealed result. Every label of the job is on the
+//! volumes too, and the container's whole specification on one of them. So whoever looks for the job makes the container again, marked as restored, and lets
+//! `init` seal, which sees that it already ran. Of several processes that do so one gets the name.
+//!
+//! A job that was consumed leaves the same trace for a moment, or for longer where its remover died. The gateway tells the two apart: whoever removes a job by
+//! our rules revokes its pass *first*. So volumes of a job that the gateway still knows belong to one that was removed from outside; of one that it does not know they are
+//! leftovers, unless the gateway is younger than the job. While it cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing
+//! at all, but which the gateway still knows, is `lost`, and said to be.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+
+use super::deliverer::{Deliverer, Life};
+use super::labels::{self, Ended, JobLabels, Restored};
+use super::service::Core;
+use super::state::Derived;
+use super::status::{self, Found, Observed, Sight};
+use super::{JobId, bury, isolation, spec};
+use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, ContainerState, Engine, ObjectName};
+use crate::error::{Code, Error, Result};
+use crate::protocol::admin::{AdminRequest, AdminResponse};
+use crate::protocol::paths::{self, out};
+use crate::protocol::result::Reason;
+
+/// What a removal that is under way is given to end, where the gateway cannot say whether there is one.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long another process that restores the same job is waited for.
+const OTHER_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// By how much two clocks of one host may differ as we read them, in milliseconds.
+const CLOCK_SLACK_MS: u64 = 2_000;
+/// Jobs looked for at once.
+const AT_ONCE: usize = 4;
+/// What `init` writes before it does anything else: it ran.
+const RAN: &str = "facts.json";
+/// Milliseconds in which volumes without a container may be those of a start that is under way: the engine makes both in one call, volumes first.
+const BEGINNING_MS: u64 = 30_000;
+
+/// What the gateway says about jobs of this instance.
+#[derive(Debug, Clone)]
+pub(super) enum Word {
+    /// It knows these, and every one that was not revoked since this time (unix milliseconds).
+    Knows { jobs: Vec<String>, since_ms: u64 },
+    /// It cannot be asked.
+    Silent,
+}
+
+impl Word {
+    pub(super) async fn ask(core: &Core, engine: &Engine) -> Self {
+        let request = AdminRequest::Jobs { instance: core.settings.engine.instance.clone() };
+        match core.gateway.request(engine, &core.settings, &request, Duration::ZERO).await {
+            Ok(AdminResponse::Jobs { job_ids, since_unix_ms }) => Self::Knows { jobs: job_ids, since_ms: since_unix_ms },
+            _ => Self::Silent,
+        }
+    }
+
+    /// Whether volumes of a job that has no container are left by a removal of ours, and nothing else is possible.
+    pub(super) fn is_leftover(&self, job_id: &str, created_ms: u64) -> bool {
+        match self {
+            Self::Knows { jobs, since_ms } => !jobs.iter().any(|job| job == job_id) && created_ms.saturating_add(CLOCK_SLACK_MS) >= *since_ms,
+            Self::Silent => false,
+        }
+    }
+
+    /// The jobs that it knows.
+    pub(super) fn jobs(&self) -> &[String] {
+        match self {
+            Self::Knows { jobs, .. } => jobs,
+            Self::Silent => &[],
+        }
+    }
+}
+
+/// What is left of a job on the engine.
+#[derive(Default)]
+struct Left {
+    workspace: bool,
+    own: bool,
+    created_ms: u64,
+    labels: Option<JobLabels>,
+    spec: Option<ContainerSpec>,
+}
+
+impl Left {
+    async fn look(core: &Core, engine: &Engine, id: &JobId) -> Result<Self> {
+        let volumes = engine.list_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::JOB, id.as_str())]).await?;
+        let [workspace, own] = spec::volume_names(id)?;
+        let mut left = Self::default();
+        for (name, labels) in volumes {
+            left.workspace |= name == workspace;
+            left.own |= name == own;
+            left.created_ms = created_ms(&labels);
+            left.labels = left.labels.or_else(|| JobLabels::parse(&labels));
+            left.spec = left.spec.or_else(|| serde_json::from_str(labels.get(labels::SPEC)?).ok());
+        }
+        Ok(left)
+    }
+
+    fn nothing(&self) -> bool {
+        !self.workspace && !self.own
+    }
+}
+
+/// When a volume's job was made; 0: it does not say.
+pub(super) fn created_ms(labels: &BTreeMap<String, String>) -> u64 {
+    labels.get(labels::CREATED).and_then(|ms| ms.parse().ok()).unwrap_or(0)
+}
+
+/// Writes on a job's volumes what is needed to make its container again, and its labels on all.
+pub(super) fn keep_with_volumes(spec: &mut ContainerSpec, labels: &JobLabels) -> Result<()> {
+    let mut bare = spec.clone();
+    bare.labels.clear();
+    bare.volumes.iter_mut().filter(|volume| volume.labels.contains_key(labels::JOB)).for_each(|volume| volume.labels.clear());
+    let bare = serde_json::to_string(&bare).map_err(|e| Error::internal("write the cell's specification").with_source(e))?;
+    spec.labels = labels.write();
+    for volume in spec.volumes.iter_mut().filter(|volume| volume.labels.contains_key(labels::JOB)) {
+        volume.labels = labels.write();
+        if volume.target == paths::JOB {
+            volume.labels.insert(labels::SPEC.to_owned(), bare.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Looks for a job that has no container; `None`: there is no such job.
+pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
+    let engine = core.engine().await?;
+    let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask(core, &engine));
+    let mut left = left?;
+    let known = word.jobs().iter().any(|job| job == id.as_str());
+    if left.nothing() {
+        if !known {
+            return Ok(None);
+        }
+    } else if word.is_leftover(id.as_str(), left.created_ms) {
+        return Ok(None);
+    } else if !known {
+        // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
+        let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
+        if life != Life::Gone && core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
+            return Err(Error::new(Code::GatewayUnavailable, "look at the job: it has no container, and no gateway says whether it ever had one")
+                .with_hint("try again in half a minute, and run `anchorhold doctor`")
+                .with_retry_after_ms(BEGINNING_MS));
+        }
+        tokio::time::sleep(SETTLE).await;
+        if let Sight::Job(seen) = status::look(core, id).await? {
+            return Ok(Some(*seen));
+        }
+        left = Left::look(core, &engine, id).await?;
+        if left.nothing() {
+            return Ok(None);
+        }
+    }
+    if left.own {
+        return make_again(core, &engine, id, left).await;
+    }
+    let told = match left.labels {
+        Some(labels) => Some(labels),
+        None => core.gateway.account(&engine, &core.settings, id.as_str()).await.and_then(|account| JobLabels::parse(&account.labels)),
+    };
+    let detail = "Its container and the volume with its result were removed from outside: nothing can be said about changes.";
+    Ok(told.map(|labels| absent(core, labels, detail.to_owned())))
+}
+
+/// A job that the engine no longer holds and that cannot be made again.
+fn absent(core: &Core, labels: JobLabels, detail: String) -> Observed {
+    let facts = ContainerFacts {
+        id: ContainerId::none(),
+        name: String::new(),
+        labels: labels.write(),
+        state: ContainerState::Dead,
+        exit_code: None,
+        oom_killed: false,
+        created_unix_ms: labels.created_ms,
+        started_unix_ms: None,
+        finished_unix_ms: None,
+        image_id: String::new(),
+    };
+    Observed { found: Found { facts, labels }, last: None, derived: Derived::absent(detail), now_ms: core.now_ms() }
+}
+
+/// Makes the container upon the volumes that are left. It is not started here: [`may_start`] looks first at what lies in them.
+async fn make_again(core: &Core, engine: &Engine, id: &JobId, left: Left) -> Result<Option<Observed>> {
+    let Some(labels) = left.labels else { return Ok(None) };
+    let Some(mut spec) = left.spec.filter(|spec| is_of(spec, id)) else {
+        let detail = "Its container was removed from outside, and how to make it again is not known: nothing can be said about changes.";
+        return Ok(Some(absent(core, labels, detail.to_owned())));
+    };
+    let restored = if left.workspace { Restored::Whole } else { Restored::WithoutWorkspace };
+    let labels = JobLabels { restored: Some(restored), ..labels };
+    spec.labels = labels.write();
+    for volume in spec.volumes.iter_mut().filter(|volume| volume.labels.is_empty()) {
+        volume.labels = labels.write();
+    }
+    match engine.create_container(&spec).await {
+        Ok((container, warnings)) => {
+            let container = ContainerRef::Id(container);
+            let tolerance = isolation::judge(&core.settings, &core.engine_facts(engine).await?, true)?.tolerance;
+            if let Err(e) = engine.verify_container(&container, &spec, &warnings, tolerance).await {
+                engine.remove_container(&container).await?;
+                return Err(e);
+            }
+            tracing::info!(job_id = %id, "its container was removed from outside: made again");
+            crate::fault::point("restore.created");
+        }
+        Err(e) if e.details.get("conflict") == Some(&true.into()) => {
+            // Another process was first; or somebody gave the name to something else, and then that is the answer.
+            let until = tokio::time::Instant::now() + OTHER_WITHIN;
+            while tokio::time::Instant::now() < until {
+                if let Sight::Job(seen) = status::look(core, id).await? {
+                    return Ok(Some(*seen));
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            return Err(e);
+        }
+        Err(e) if e.code == Code::ImageMissing => {
+            let detail = format!(
+                "Its container was removed from outside, and so was the image {} that it was made from, so that its work cannot be sealed: nothing can be said about changes.",
+                spec.image
+            );
+            return Ok(Some(absent(core, labels, detail)));
+        }
+        Err(e) => return Err(e),
+    }
+    match status::look(core, id).await? {
+        Sight::Job(seen) => Ok(Some(*seen)),
+        Sight::Going | Sight::Nothing => Ok(None),
+    }
+}
+
+/// Whether a specification that was read back can be that of this job.
+fn is_of(spec: &ContainerSpec, id: &JobId) -> bool {
+    let names = |volumes: [ObjectName; 2]| volumes.iter().all(|name| spec.volumes.iter().any(|volume| volume.volume == *name));
+    spec::job_name(id).is_ok_and(|name| name == spec.name) && spec::volume_names(id).is_ok_and(names) && spec.network == "none"
+}
+
+/// Whether a restored container may be started, which then only seals: it ran, so `init` sees that. Where it may not, a tombstone says how the job ended.
+pub(super) async fn may_start(core: &Core, seen: &Observed) -> Result<bool> {
+    let engine = core.engine().await?;
+    let container = seen.found.container();
+    let there = async |path: String| Ok::<_, Error>(engine.download(&container, &path).await?.is_some());
+    if there(format!("{}/{}", paths::JOB_OUT, out::RESULT)).await? {
+        return Ok(true);
+    }
+    let (reason, detail) = if seen.found.labels.restored == Some(Restored::WithoutWorkspace) {
+        (Reason::Lost, "Its container and its workspace's volume were removed from outside before it was sealed: nothing can be said about changes.")
+    } else if there(format!("{}/{RAN}", paths::JOB_STATE)).await? {
+        return Ok(true);
+    } else {
+        (Reason::Interrupted, "Its container was removed from outside before it started; nothing has run.")
+    };
+    let ended = Ended { reason, code: Code::JobLost, detail: detail.to_owned(), at_ms: core.now_ms() };
+    bury::entomb(core, &seen.found.labels, &container, &seen.found.facts.image_id, ended).await?;
+    Ok(false)
+}
+
+/// The jobs that this instance has volumes of. One call.
+pub(super) async fn names(core: &Core) -> Result<HashSet<String>> {
+    let volumes = core.engine().await?.list_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
+    Ok(volumes.into_iter().filter_map(|(_, mut labels)| labels.remove(labels::JOB)).collect())
+}
+
+/// Those of these jobs that somebody removed; they have volumes and had no container.
+pub(super) async fn all(core: &Core, ids: impl Iterator<Item = &String>) -> Vec<Observed> {
+    let ids: Vec<JobId> = ids.filter_map(|id| id.parse().ok()).collect();
+    // From the start: it may have got its container since the list was made.
+    let looks = ids.into_iter().map(|id| async move { status::observe(core, &id).await });
+    let looks: Vec<_> = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    let mut found = Vec::new();
+    for look in looks {
+        match look {
+            Ok(seen) => found.extend(seen),
+            // One that cannot be looked at must not hide the others.
+            Err(e) => tracing::warn!(error = e.chain(), "a job whose container is gone could not be looked at"),
+        }
+    }
+    found
+}
+
+/// Removes what is left of a job that has no container.
+pub(super) async fn forget(core: &Core, id: &JobId) -> Result<()> {
+    let engine = core.engine().await?;
+    core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
+    for name in spec::volume_names(id)? {
+        engine.remove_volume(&name).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gateway_that_was_there_can_say_that_a_job_was_consumed() {
+        let knows = |jobs: &[&str], since_ms| Word::Knows { jobs: jobs.iter().map(|&job| job.to_owned()).collect(), since_ms };
+        assert!(knows(&["b"], 0).is_leftover("a", 100_000));
+        assert!(!knows(&["a"], 0).is_leftover("a", 100_000));
+        assert!(!knows(&["b"], 200_000).is_leftover("a", 100_000), "the gateway is younger");
+        assert!(!Word::Silent.is_leftover("a", 100_000));
+    }
+}

@@ -1,0 +1,155 @@
+//! Containers, volumes and the gateway, removed by hand.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
+use crate::case::{Case, Row};
+use crate::support::docker;
+use crate::world::{Expected, World};
+
+const LOST: Expected = Expected { states: &["lost"], reasons: &["lost"], patches: &["lost"] };
+
+pub const CASES: &[Case] = &[
+    Case { id: "hands.rm.running", fault: "docker rm -f of the job", step: "Codex runs", points: &[], run: running },
+    Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
+    Case { id: "hands.rm.twice", fault: "docker rm -f, and again when it was restored", step: "Codex runs", points: &[], run: twice },
+    Case { id: "hands.rm.everything", fault: "docker rm -f and both volumes", step: "Codex runs", points: &[], run: everything },
+    Case { id: "hands.rm.workspace", fault: "docker rm -f and the workspace's volume", step: "Codex runs", points: &[], run: workspace },
+    Case { id: "hands.rm.workspace_ended", fault: "docker rm -f and the workspace's volume", step: "ended", points: &[], run: workspace_ended },
+    Case { id: "hands.rm.gateway", fault: "docker rm -f of job and gateway", step: "Codex runs", points: &[], run: with_gateway },
+    Case {
+        id: "hands.rm.gateway_state",
+        fault: "docker rm -f of job, gateway and its volumes",
+        step: "Codex runs",
+        points: &[],
+        run: with_gateway_state,
+    },
+    Case { id: "hands.rm.swept", fault: "docker rm -f, then gc, half a minute later", step: "ended", points: &[], run: swept },
+    Case { id: "hands.volume.used", fault: "docker volume rm -f", step: "Codex runs", points: &[], run: volume_in_use },
+];
+
+fn remove(job: &str) {
+    let container = World::container(job);
+    assert!(there(&container));
+    docker(&["rm", "-f", &container]);
+    assert!(!there(&container), "the fault did not happen");
+}
+
+fn remove_volume(job: &str, which: &str) {
+    let name = format!("anchorhold-{job}-{which}");
+    assert_eq!(docker(&["volume", "rm", "-f", &name]).trim(), name);
+}
+
+fn running() -> Row {
+    let world = World::product();
+    let job = endless(&world);
+    remove(&job);
+    // Several that look at once make one container.
+    std::thread::scope(|scope| {
+        let looks: Vec<_> = (0..3).map(|_| scope.spawn(|| world.status(&job))).collect();
+        looks.into_iter().for_each(|look| drop(look.join().expect("each finds the job")));
+    });
+    let count = docker(&["ps", "-aq", "--filter", &format!("label=anchorhold.job={job}")]).lines().count();
+    assert_eq!(count, 1, "restored {count} times");
+    world.aftermath(&job, &INTERRUPTED)
+}
+
+fn pruned() -> Row {
+    let world = World::product();
+    let job = ended(&world);
+    // What a prune of the whole engine removes, of this instance alone.
+    docker(&["container", "prune", "-f", "--filter", &format!("label=anchorhold.instance={}", world.env.instance())]);
+    assert!(!there(&World::container(&job)), "the fault did not happen");
+    assert!(world.jobs().contains(&job), "a list finds it too, before anything else has looked");
+    world.aftermath(&job, &UNHARMED)
+}
+
+fn twice() -> Row {
+    let world = World::product();
+    let job = endless(&world);
+    remove(&job);
+    world.wait_for(&job, |status| status["result_available"] == true);
+    remove(&job);
+    world.aftermath(&job, &INTERRUPTED)
+}
+
+fn everything() -> Row {
+    let world = World::product();
+    let job = endless(&world);
+    remove(&job);
+    remove_volume(&job, "workspace");
+    remove_volume(&job, "job");
+    // A list looks for volumes and asks no gateway, so it cannot tell of a job that has none; every other command can.
+    let begun = Instant::now();
+    let status = world.status(&job);
+    let answered = begun.elapsed().as_secs_f64();
+    assert_eq!((&status["state"], &status["reason"], &status["result_available"]), (&json!("lost"), &json!("lost"), &json!(true)), "{status:#}");
+    assert!(status["detail"].as_str().is_some_and(|detail| detail.contains("removed from outside")), "{status:#}");
+    let (_, out, err) = world.run(&["result", "--json", &job], &[]);
+    assert!(out.contains("lost") && !out.contains("not_found"), "{out}{err}");
+    world.gone_after_consume(&job);
+    world.next_one_works();
+    Row { state: "lost".into(), reason: "lost".into(), patch: "lost".into(), answered, note: String::new() }
+}
+
+fn workspace() -> Row {
+    let world = World::product();
+    let job = endless(&world);
+    remove(&job);
+    remove_volume(&job, "workspace");
+    world.aftermath(&job, &LOST)
+}
+
+fn workspace_ended() -> Row {
+    let world = World::product();
+    let job = ended(&world);
+    remove(&job);
+    remove_volume(&job, "workspace");
+    world.aftermath(&job, &UNHARMED)
+}
+
+fn with_gateway() -> Row {
+    let world = World::product();
+    let job = endless(&world);
+    docker(&["rm", "-f", &world.env.gateway_name()]);
+    remove(&job);
+    world.aftermath(&job, &INTERRUPTED)
+}
+
+fn with_gateway_state() -> Row {
+    let world = World::product();
+    let (gateway, job) = (world.env.gateway_name(), endless(&world));
+    remove(&job);
+    docker(&["rm", "-f", &gateway]);
+    docker(&["volume", "rm", "-f", &format!("{gateway}-socket"), &format!("{gateway}-state")]);
+    // A new gateway that knows nothing of the job: not a reason to throw its work away.
+    let (code, out, err) = world.run(&["delegate", "--json", "--", &sleepy_task(0)], &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(world.run(&["consume", &crate::world::job_id(&out)], &[]).0, Some(0));
+    world.aftermath(&job, &INTERRUPTED)
+}
+
+fn swept() -> Row {
+    let world = World::product();
+    let job = ended(&world);
+    remove(&job);
+    // What belongs to nobody is swept at this age.
+    std::thread::sleep(std::time::Duration::from_secs(32));
+    let (code, out, err) = world.run(&["gc", "--json"], &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(!out.contains(&job), "the sweep took it: {out}");
+    world.aftermath(&job, &UNHARMED)
+}
+
+fn volume_in_use() -> Row {
+    let world = World::product();
+    let job = world.detach(&sleepy_task(3));
+    world.wait_until_it_ran(&job);
+    for which in ["workspace", "job"] {
+        // The engine keeps what a container uses.
+        assert_eq!(docker(&["volume", "rm", "-f", &format!("anchorhold-{job}-{which}")]).trim(), "");
+    }
+    world.aftermath(&job, &UNHARMED)
+}
