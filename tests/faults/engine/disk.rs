@@ -57,7 +57,8 @@ fn full_before() -> Row {
     let jobs = world.jobs();
     let row = match jobs.first() {
         Some(job) => {
-            let row = world.look(job, &Expected { states: &["failed", "interrupted"], reasons: &["failed", "disk", "interrupted"], patches: &["none"] });
+            let row =
+                world.look(job, &Expected { states: &["failed", "interrupted"], reasons: &["failed", "disk", "interrupted"], patches: &["none"] });
             world.run(&["consume", job], &[]);
             row
         }
