@@ -134,9 +134,12 @@ fn block_on(verb: impl Future<Output = Result<u8>>) -> Result<u8> {
     done
 }
 
+/// Bytes of a worker's stack; only what is used of it takes memory. Unoptimized builds keep all of a call's steps on it.
+const WORKER_STACK: usize = 8 << 20;
+
 /// Two workers: enough to upload while packing, and small.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(WORKER_STACK).enable_all().build();
     built.map_err(|e| Error::internal("cannot start the runtime").with_source(e))
 }
 

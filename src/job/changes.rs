@@ -35,6 +35,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(60);
 /// A look without any reason: connections can die without a word.
 const LOOK_ANYWAY: Duration = Duration::from_secs(300);
+/// How soon one that seals in a second start is looked at.
+const SECOND_START: Duration = Duration::from_secs(5);
 
 /// What is known of a job by who follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +227,10 @@ async fn next_chunk(log: &mut Option<ByteStream>) -> Option<Result<bytes::Bytes>
 pub(super) fn next_by_time(seen: &Observed, now_ms: u64) -> Duration {
     if seen.derived.state.is_final() {
         return LOOK_ANYWAY;
+    }
+    // A second start takes seconds, and a restart policy may hide its end.
+    if seen.found.facts.finished_unix_ms.is_some() {
+        return SECOND_START;
     }
     let at = match seen.found.facts.state {
         ContainerState::Created => seen.found.labels.prepare_by.saturating_add(1).saturating_mul(1000),

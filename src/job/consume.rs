@@ -73,6 +73,10 @@ pub(super) async fn claim(core: &Core, id: &JobId) -> Result<(Claimed, JobResult
         },
     };
     fault::point("consume.collected");
+    if seen.found.facts.state == ContainerState::Restarting {
+        // Somebody gave it a restart policy, and what is being started again takes no other name.
+        core.engine().await?.stop_container(&seen.found.container()).await?;
+    }
     let container = (!seen.derived.absent).then(|| seen.found.container());
     if let Some(container) = &container {
         bury::forget_tombstone(core, id).await?;

@@ -73,10 +73,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Looks at a job; where somebody removed its container, at what is left of it ([`restore`]).
 pub(super) async fn observe(core: &Core, id: &JobId) -> Result<Option<Observed>> {
-    match look(core, id).await? {
+    // Both are large, and this is awaited in many places: on the heap, so that no caller's stack has to hold them.
+    match Box::pin(look(core, id)).await? {
         Sight::Job(seen) => Ok(Some(*seen)),
         Sight::Going => Ok(None),
-        Sight::Nothing => restore::find(core, id).await,
+        Sight::Nothing => Box::pin(restore::find(core, id)).await,
     }
 }
 

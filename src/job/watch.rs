@@ -63,6 +63,10 @@ async fn step(
     if seen.derived.absent {
         return Ok(Some(seen.status()));
     }
+    // A restart policy starts it again and again, so that the engine never tells of an end.
+    if seen.found.facts.state == ContainerState::Restarting && seen.derived.state.is_final() {
+        return Ok(Some(seen.status()));
+    }
     match seen.found.facts.state {
         _ if seen.derived.needs_seal => {
             seal::seal_again(core, seen).await?;
