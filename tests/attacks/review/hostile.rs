@@ -333,6 +333,10 @@ fn lost(seen: &Seen<'_>) -> Option<String> {
     let deleted = emptied["files"].as_array().map_or(0, |files| files.iter().filter(|file| file["status"] == "deleted").count());
     let job = emptied["job_id"].as_str().expect("job id");
     env.docker(&["rm", "-fv", &format!("anchorhold-{job}")]);
+    // The container alone would be made again upon these.
+    for volume in env.docker(&["volume", "ls", "-q", "--filter", &format!("label=anchorhold.job={job}")]).lines() {
+        env.docker(&["volume", "rm", "-f", volume]);
+    }
     let gone = env.run(&["diff", job]);
     (deleted != 3 || emptied["no_changes"] == true || gone.code != 9 || !gone.stdout.is_empty())
         .then(|| format!("an emptied workspace and a lost one look alike: {deleted} deleted, {gone:?}"))
