@@ -14,7 +14,8 @@ is found, that its state and reason are true and come with a word on why, that i
 twice, that nothing is left once it is consumed (no container, volume, pass, temporary file or process), and that the next delegation works.
 
 The state `none` means that no job had been handed out; `consumed`, that a dead `consume` had taken it away already. The patch is `whole`, `partial`
-(what was done until the fault), `empty`, or `none` where nothing is said about changes.
+(what was done until the fault), `empty`, or `none` where nothing is said about changes. `not recorded`: the case is run by `make test` or `make faults`, and
+its row was not yet written here.
 
 `make kills` kills at random instead (`KILLS=1000 JOBS=4 SEED=…`) and counts.
 ";
@@ -35,7 +36,7 @@ pub fn text(cases: &[Case], results: &BTreeMap<&str, Row>, before: &str) -> Stri
         }
         let found = match results.get(case.id) {
             Some(row) => format!(" {} | {} | {} |", row.state, row.reason, row.patch),
-            None => kept(case.id, before).unwrap_or_else(|| " not run | | |".to_owned()),
+            None => kept(case.id, before).unwrap_or_else(|| " not recorded | | |".to_owned()),
         };
         text.push_str(&format!("{}{found}\n", beginning(case)));
     }

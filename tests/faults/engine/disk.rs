@@ -25,7 +25,7 @@ const BYTES: u64 = 512 << 20;
 
 fn engine() -> (OwnEngine, World) {
     let engine = OwnEngine::start(&product_image(), Options { bytes: BYTES, ..Options::default() });
-    let world = World::product_on(&engine.host(), &[("ANCHORHOLD_LIMITS_DISK", "8GiB")]);
+    let world = World::product_on(&engine.host(), &[("ANCHORHOLD_LIMITS_DISK", "8GiB"), ("ANCHORHOLD_ENGINE_AWAY_SECONDS", "10")]);
     world.warm();
     (engine, world)
 }
