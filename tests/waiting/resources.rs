@@ -36,7 +36,7 @@ async fn a_subscriber_is_told_until_it_unsubscribes() {
     assert_eq!(session.read(&status).await.unwrap()["state"], "cancelled");
     session.client.unsubscribe(UnsubscribeRequestParams::new(&diff)).await.unwrap();
     let (before, silent) = (session.updates(&status), session.updates(&diff));
-    environment.docker(&["rm", "-f", &format!("anchorhold-{id}")]);
+    assert!(environment.anchorhold(&["consume", "--json", &id]).output().unwrap().status.code().is_some());
     session.updated(&status, before).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(session.updates(&diff), silent, "an address that was unsubscribed from is not told");
