@@ -111,7 +111,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
                 Err(e) => internal(&e),
             }
         }
-        AdminRequest::Revoke { job_id } => match registry.forget(&job_id, "revoke") {
+        AdminRequest::Revoke { job_id } => match registry.revoke(&job_id) {
             // A job that is not known has no pass, which is what was asked for.
             Ok(_) => AdminResponse::Ok,
             Err(e) => internal(&e),
@@ -127,7 +127,9 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
         AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
-        AdminRequest::Jobs { instance } => AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms() },
+        AdminRequest::Jobs { instance } => {
+            AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms(), revoked: registry.revoked() }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod policy;
 mod registry;
 mod rehearsal;
 mod relay;
+mod revoked;
 mod seal;
 mod secret;
 mod server;

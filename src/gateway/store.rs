@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::Instances;
+use super::revoked::Revoked;
 use super::secret::Secret;
 use crate::error::{Error, Result};
 use crate::protocol::admin::{Ceilings, JobBounds, JobTelemetry, Stay, Upstream};
@@ -92,6 +93,8 @@ impl JobRecord {
 
 /// What each instance brought of limits.
 const INSTANCES: &str = "instances";
+/// Jobs whose passes were revoked.
+const REVOKED: &str = "revoked";
 /// Largest job file that is read.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -213,6 +216,16 @@ impl Store {
     /// What each instance brought.
     pub fn instances(&self) -> Instances {
         self.read(INSTANCES).unwrap_or_default()
+    }
+
+    /// Keeps the last revocations.
+    pub fn put_revoked(&self, revoked: &Revoked) -> Result<()> {
+        self.put(REVOKED, revoked)
+    }
+
+    /// The last revocations.
+    pub fn revoked(&self) -> Revoked {
+        self.read(REVOKED).unwrap_or_default()
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {

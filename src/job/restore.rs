@@ -6,7 +6,7 @@
 //!
 //! A job that was consumed leaves the same trace for a moment, or for longer where its remover died. The gateway tells the two apart: whoever removes a job by
 //! our rules revokes its pass *first*. So volumes of a job that the gateway still knows belong to one that was removed from outside; of one that it does not know they are
-//! leftovers, unless the gateway is younger than the job. While it cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing
+//! leftovers, unless the gateway may be younger than the job; and it remembers the last thousand that were revoked, whatever their age. While it cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing
 //! at all, but which the gateway still knows, is `lost`, and said to be.
 
 use std::collections::{BTreeMap, HashSet};
@@ -43,8 +43,8 @@ const BEGINNING_MS: u64 = 30_000;
 /// What the gateway says about jobs of this instance.
 #[derive(Debug, Clone)]
 pub(super) enum Word {
-    /// It knows these, and every one that was not revoked since this time (unix milliseconds).
-    Knows { jobs: Vec<String>, since_ms: u64 },
+    /// It knows these, and every one that was not revoked since this time (unix milliseconds); of those before it remembers who was revoked.
+    Knows { jobs: Vec<String>, revoked: Vec<String>, since_ms: u64 },
     /// It cannot be asked.
     Silent,
 }
@@ -53,7 +53,7 @@ impl Word {
     pub(super) async fn ask(core: &Core, engine: &Engine) -> Self {
         let request = AdminRequest::Jobs { instance: core.settings.engine.instance.clone() };
         match core.gateway.request(engine, &core.settings, &request, Duration::ZERO).await {
-            Ok(AdminResponse::Jobs { job_ids, since_unix_ms }) => Self::Knows { jobs: job_ids, since_ms: since_unix_ms },
+            Ok(AdminResponse::Jobs { job_ids, since_unix_ms, revoked }) => Self::Knows { jobs: job_ids, revoked, since_ms: since_unix_ms },
             _ => Self::Silent,
         }
     }
@@ -61,7 +61,11 @@ impl Word {
     /// Whether volumes of a job that has no container are left by a removal of ours, and nothing else is possible.
     pub(super) fn is_leftover(&self, job_id: &str, created_ms: u64) -> bool {
         match self {
-            Self::Knows { jobs, since_ms } => !jobs.iter().any(|job| job == job_id) && created_ms.saturating_add(CLOCK_SLACK_MS) >= *since_ms,
+            Self::Knows { jobs, revoked, since_ms } => {
+                let named = |ids: &[String]| ids.iter().any(|id| id == job_id);
+                // Where the clocks leave a doubt, it is not taken for a leftover: that would throw work away.
+                !named(jobs) && (named(revoked) || created_ms > since_ms.saturating_add(CLOCK_SLACK_MS))
+            }
             Self::Silent => false,
         }
     }
@@ -298,10 +302,13 @@ mod tests {
 
     #[test]
     fn only_a_gateway_that_was_there_can_say_that_a_job_was_consumed() {
-        let knows = |jobs: &[&str], since_ms| Word::Knows { jobs: jobs.iter().map(|&job| job.to_owned()).collect(), since_ms };
-        assert!(knows(&["b"], 0).is_leftover("a", 100_000));
-        assert!(!knows(&["a"], 0).is_leftover("a", 100_000));
-        assert!(!knows(&["b"], 200_000).is_leftover("a", 100_000), "the gateway is younger");
+        let words = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<String>>();
+        let knows = |jobs: &[&str], revoked: &[&str], since_ms| Word::Knows { jobs: words(jobs), revoked: words(revoked), since_ms };
+        assert!(knows(&["b"], &[], 0).is_leftover("a", 100_000));
+        assert!(!knows(&["a"], &[], 0).is_leftover("a", 100_000));
+        assert!(!knows(&["b"], &[], 200_000).is_leftover("a", 100_000), "the gateway is younger");
+        assert!(!knows(&["b"], &[], 99_000).is_leftover("a", 100_000), "by these clocks it may be younger");
+        assert!(knows(&["b"], &["a"], 200_000).is_leftover("a", 100_000), "it was told");
         assert!(!Word::Silent.is_leftover("a", 100_000));
     }
 }

@@ -339,6 +339,9 @@ pub enum AdminResponse {
         /// Unix milliseconds at which the gateway's state began: of jobs from before it knows nothing. 0: it knows all.
         #[serde(default)]
         since_unix_ms: u64,
+        /// Jobs whose passes were revoked last, of all instances.
+        #[serde(default)]
+        revoked: Vec<String>,
     },
     /// The request failed.
     Error {

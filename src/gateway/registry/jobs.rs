@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Job, JobSession, Registry, Slot, SlotSession, State, end_of_pass, lock, unix_now};
 use crate::error::Result;
+use crate::gateway::revoked::Revoked;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
 use crate::protocol::admin::{Bringer, GatewayLimits, JobAccount, JobTelemetry};
@@ -174,6 +175,7 @@ impl Registry {
             let brought = state.bring(limits, Some(by));
             (brought.clone().unwrap_or_default(), brought.is_some(), state.slots.counts().2)
         };
+        self.remember_revoked(|revoked| revoked.forget(&job_id))?;
         self.persist_all(&touched);
         self.persist(&job_id, true)?;
         if new {
@@ -202,6 +204,29 @@ impl Registry {
         line.insert("manifest_sha256".to_owned(), digest.into());
         self.note_durably("manifest", line)?;
         Ok(Some(true))
+    }
+
+    /// Ends a job's pass, and remembers that it was ended: whoever removes a job says so first.
+    pub fn revoke(&self, job_id: &str) -> Result<bool> {
+        self.remember_revoked(|revoked| revoked.add(job_id))?;
+        self.forget(job_id, "revoke")
+    }
+
+    fn remember_revoked(&self, change: impl FnOnce(&mut Revoked) -> bool) -> Result<()> {
+        let _order = lock(&self.writing);
+        let revoked = {
+            let mut state = lock(&self.state);
+            if !change(&mut state.revoked) {
+                return Ok(());
+            }
+            state.revoked.clone()
+        };
+        self.store.put_revoked(&revoked)
+    }
+
+    /// Jobs whose passes were revoked last, of all instances.
+    pub fn revoked(&self) -> Vec<String> {
+        lock(&self.state).revoked.ids()
     }
 
     /// Forgets a job and cuts its connections; true if it was known. `kind` is the ledger line's: `revoke` or `expire`.

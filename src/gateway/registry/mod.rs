@@ -24,6 +24,7 @@ use super::fingerprint::policy_sha256;
 use super::ledger::Ledger;
 use super::limits::Instances;
 use super::rehearsal::Rehearsal;
+use super::revoked::Revoked;
 use super::secret::Secret;
 use super::slots::{Change, SlotQueue};
 use super::store::{Day, JobRecord, Store, upstream_name};
@@ -85,6 +86,7 @@ struct State {
     credentials: HashMap<String, Arc<Secret>>,
     ceilings: Ceilings,
     instances: Instances,
+    revoked: Revoked,
     day: Day,
     /// Tokens of the day that are set aside for requests which are not being sent yet.
     day_set_aside: u64,
@@ -216,9 +218,9 @@ impl Registry {
         }
         let mut day = store.day();
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
-        let (ceilings, instances) = (store.ceilings(), store.instances());
+        let (ceilings, instances, revoked) = (store.ceilings(), store.instances(), store.revoked());
         Ok(Self {
-            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, day, day_set_aside: 0 }),
+            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, revoked, day, day_set_aside: 0 }),
             store,
             writing: Mutex::new(()),
             ledger: Mutex::new(ledger),
