@@ -126,6 +126,7 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(None) => error("invalid", "there is no such file of the ledger"),
             Err(e) => internal(&Error::internal("cannot read the ledger").with_source(e)),
         },
+        AdminRequest::Key { instance, key } => AdminResponse::Key { used_up: registry.key_is_used_up(&instance, &key) },
         AdminRequest::Stats => AdminResponse::Stats(super::observe::stats(registry)),
         AdminRequest::Jobs { instance } => {
             AdminResponse::Jobs { job_ids: registry.job_ids(&instance), since_unix_ms: registry.born_unix_ms(), revoked: registry.revoked() }

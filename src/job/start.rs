@@ -128,6 +128,9 @@ async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Resu
         return Ok(replay);
     }
     let (plan, remote) = (plan?, remote?);
+    if let Some(keyed) = &keyed {
+        refuse_used_up(&core, &remote.engine, keyed).await?;
+    }
 
     let draft = Draft { core: &core, id, request, local, plan, remote, model, keyed };
     let (parcel, facts, replay) = draft.create().instrument(tracing::error_span!("create")).await?;
@@ -201,6 +204,19 @@ async fn find_keyed(core: &Core, keyed: Option<&Keyed>) -> Result<Option<Started
     match list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, &core.settings.engine.instance)) {
         Some(found) => replay(core, found, keyed).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// The work behind a key was done and its result taken: it is not done a second time. A gateway that cannot say so has forgotten it.
+async fn refuse_used_up(core: &Core, engine: &Engine, keyed: &Keyed) -> Result<()> {
+    let request = AdminRequest::Key { instance: core.settings.engine.instance.clone(), key: keyed.key.clone() };
+    match core.gateway.request(engine, &core.settings, &request, gateway::START_WITHIN).await? {
+        AdminResponse::Key { used_up: true } => {
+            Err(Error::new(Code::IdempotencyResultUnavailable, "start the job: the idempotency key named a job that was consumed or has expired")
+                .with_hint("use a new key to have the work done once more")
+                .with_detail("field", "idempotency_key"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -311,7 +327,12 @@ impl Draft<'_> {
                 answer_seconds: settings.model.answer_seconds,
                 idle_seconds: settings.model.idle_seconds,
             },
-            stay: Stay { pass_seconds, record_seconds: settings.retention.ttl_seconds, labels: Default::default() },
+            stay: Stay {
+                pass_seconds,
+                record_seconds: settings.retention.ttl_seconds,
+                labels: Default::default(),
+                key: keyed.as_ref().map(|keyed| keyed.key.clone()),
+            },
             ceilings: limits.ceilings,
             settings_read_ms: core.gateway.read_ms,
             telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),

@@ -108,6 +108,8 @@ pub struct Stay {
     pub record_seconds: u64,
     /// The labels of its container; nothing secret is in them.
     pub labels: BTreeMap<String, String>,
+    /// The digest of the caller's idempotency key, where there is one.
+    pub key: Option<String>,
 }
 
 /// Most bytes of [`Stay::labels`], keys and values together.
@@ -194,6 +196,13 @@ pub enum AdminRequest {
         first_seq: u64,
         /// Bytes of the file before the piece.
         offset: u64,
+    },
+    /// Whether an idempotency key named a job that is gone, within its retention time.
+    Key {
+        /// Whose key.
+        instance: String,
+        /// The key's digest.
+        key: String,
     },
     /// The gateway's own numbers.
     Stats,
@@ -331,6 +340,11 @@ pub enum AdminResponse {
     LedgerPiece {
         /// Base64.
         base64: String,
+    },
+    /// Whether the key is used up.
+    Key {
+        /// It is: its job was removed.
+        used_up: bool,
     },
     /// Job ids.
     Jobs {

@@ -1,4 +1,4 @@
-//! Idempotency keys: labels of the job, so they live as long as it does.
+//! Idempotency keys: labels of the job while it is there, and in the gateway's memory for the retention time after that.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::Environment;
 use crate::support::rehearsal::{Step, task};
 
 #[tokio::test]
-async fn a_key_names_one_job_until_that_is_consumed() {
+async fn a_key_names_one_job_also_when_that_is_consumed() {
     let environment = Environment::new();
     let repository = small(&environment);
     let (one, two) = (Session::open(&environment, LEGACY).await, Session::open(&environment, modern()).await);
@@ -25,9 +25,11 @@ async fn a_key_names_one_job_until_that_is_consumed() {
     assert_eq!((&conflict["code"], &conflict["repair"]["next_step"]), (&json!("idempotency_conflict"), &json!("use_new_idempotency_key")));
     assert_eq!((&conflict["details"]["field"], &conflict["temporary"]), (&json!("idempotency_key"), &json!(false)));
     one.call("codex_job_consume_result", json!({"job_id": first["job_id"]})).await;
-    let anew = two.call("codex_delegate", arguments).await;
-    assert_ne!(anew["job_id"], first["job_id"], "the key is free again");
-    assert_eq!(anew["meta"]["idempotency_replayed"], false);
+    let used = two.failure("codex_delegate", arguments).await;
+    assert_eq!((&used["code"], &used["repair"]["next_step"]), (&json!("idempotency_result_unavailable"), &json!("use_new_idempotency_key")));
+    let other = json!({"task": work, "workspace_root": repository.text(), "idempotency_key": "twice", "timeout_seconds": 120});
+    let anew = two.call("codex_delegate", other).await;
+    assert_eq!((anew["job_id"] == first["job_id"], &anew["meta"]["idempotency_replayed"]), (false, &json!(false)));
     one.close().await;
     two.close().await;
 }
@@ -51,7 +53,6 @@ fn the_command_line_replays_and_refuses_as_well() {
     let id = first["job_id"].as_str().unwrap();
     assert_eq!(environment.anchorhold(&["wait", "--quiet", id]).status().unwrap().code(), Some(0));
     assert!(environment.anchorhold(&["consume", "--json", id]).output().unwrap().status.success());
-    let (code, anew) = delegate("one");
-    assert_eq!((code, &anew["replayed"]), (Some(0), &json!(false)));
-    assert_ne!(anew["job_id"], first["job_id"]);
+    let (code, used) = delegate("one");
+    assert_eq!((code, &used["error"]["code"]), (Some(9), &json!("idempotency_result_unavailable")));
 }

@@ -208,7 +208,14 @@ impl Registry {
 
     /// Ends a job's pass, and remembers that it was ended: whoever removes a job says so first.
     pub fn revoke(&self, job_id: &str) -> Result<bool> {
-        self.remember_revoked(|revoked| revoked.add(job_id))?;
+        let (instance, key, until) = {
+            let state = lock(&self.state);
+            state.jobs.get(job_id).map_or_else(Default::default, |job| {
+                let stay = &job.record.stay;
+                (job.record.instance.clone(), stay.key.clone(), unix_now().saturating_add(stay.record_seconds))
+            })
+        };
+        self.remember_revoked(|revoked| revoked.add(job_id, &instance, key.as_deref(), until))?;
         self.forget(job_id, "revoke")
     }
 
@@ -227,6 +234,11 @@ impl Registry {
     /// Jobs whose passes were revoked last, of all instances.
     pub fn revoked(&self) -> Vec<String> {
         lock(&self.state).revoked.ids()
+    }
+
+    /// Whether an idempotency key of this instance, by its digest, named a job that is gone.
+    pub fn key_is_used_up(&self, instance: &str, key: &str) -> bool {
+        lock(&self.state).revoked.had(instance, key, unix_now())
     }
 
     /// Forgets a job and cuts its connections; true if it was known. `kind` is the ledger line's: `revoke` or `expire`.
