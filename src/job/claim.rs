@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::JobId;
 use super::deliverer::{Deliverer, Life};
 use super::service::Core;
@@ -17,8 +19,8 @@ use crate::weaken;
 
 /// How long a claim counts whose holder cannot be looked at from here: in another container, on another host.
 const UNSEEN_MS: u64 = 60_000;
-/// Each round ends because another process was quicker to take over from a dead one; that one lives.
-const ROUNDS: usize = 16;
+/// How often one is asked after who has the right and is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// When one who lost may look again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -39,28 +41,33 @@ pub(super) struct Right {
     pub taken_over: bool,
 }
 
-/// Asks for the right.
-pub(super) async fn ask(core: &Core, engine: &Engine, id: &JobId) -> Word {
+/// Asks for the right. One who has it is waited for up to `patience`: most are through in a moment, and then it is known what became of the job.
+pub(super) async fn ask(core: &Core, engine: &Engine, id: &JobId, patience: Duration) -> Word {
     if weaken::off("fault.claim") {
         return Word::None;
     }
     let by = identity();
+    let until = Instant::now() + patience;
     let mut instead_of = None;
-    for _ in 0..ROUNDS {
+    loop {
         let taken_over = instead_of.is_some();
         let request = AdminRequest::Claim { job_id: id.as_str().to_owned(), by: by.clone(), instead_of };
-        match core.gateway.decide(engine, &core.settings, &request).await {
+        instead_of = match core.gateway.decide(engine, &core.settings, &request).await {
             Ok(AdminResponse::Claim { by: holder, .. }) if holder == by => return Word::Ours(Right { by, taken_over }),
-            Ok(AdminResponse::Claim { by: holder, age_ms }) if is_over(&holder, age_ms) => instead_of = Some(holder),
-            Ok(AdminResponse::Claim { .. }) => return Word::Theirs,
+            // It may be another one by now that has it: then the next round hears of that.
+            Ok(AdminResponse::Claim { by: holder, age_ms }) if is_over(&holder, age_ms) => Some(holder),
+            Ok(AdminResponse::Claim { .. }) if Instant::now() >= until => return Word::Theirs,
+            Ok(AdminResponse::Claim { .. }) => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                None
+            }
             Ok(_) => return Word::None,
             Err(e) => {
                 tracing::debug!(job_id = %id, error = e.chain(), "the gateway does not say who may consume the job");
                 return Word::None;
             }
-        }
+        };
     }
-    Word::Theirs
 }
 
 /// Gives the right back, as far as the gateway can be asked; with this process it ends in any case.

@@ -18,6 +18,8 @@ use crate::telemetry::{TraceContext, step};
 const SEALED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the signal is sent meanwhile; it may come more than once.
 const SIGNAL_EVERY: Duration = Duration::from_secs(1);
+/// How long another process that consumes the job is waited for.
+const OTHER_WITHIN: Duration = Duration::from_secs(2);
 /// A job that is being delivered may start between a look and a signal.
 const CANCEL_ROUNDS: u32 = 4;
 
@@ -73,7 +75,7 @@ pub(super) async fn claim(core: &Arc<Core>, id: &JobId) -> Result<Consumed> {
         trace: seen.found.labels.trace(),
         hold: Hold::Over,
     };
-    claimed.hold = match claim::ask(core, &core.engine().await?, id).await {
+    claimed.hold = match claim::ask(core, &core.engine().await?, id, OTHER_WITHIN).await {
         Word::Ours(right) => {
             let taken_over = right.taken_over;
             claimed.hold = Hold::Right(right);

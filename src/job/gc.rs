@@ -3,6 +3,7 @@
 //! Everything is found by label, so it does not matter which process made it or died over it. Each step may run in several processes at once.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tracing::Instrument as _;
@@ -160,7 +161,7 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
 /// Takes an expired job away from everybody else; `false`: somebody was first, who may still be showing its result.
 async fn claim_expired(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
     let engine = core.engine().await?;
-    let right = match claim::ask(core, &engine, id).await {
+    let right = match claim::ask(core, &engine, id, Duration::ZERO).await {
         claim::Word::Theirs => return Ok(false),
         claim::Word::Ours(right) => Some(right),
         claim::Word::None => None,

@@ -301,9 +301,9 @@ impl Chain<'_> {
 
     fn read(&mut self, job: &str) {
         match self.dice.below(4) {
-            0 => self.command("status", &["status", "--json", job], 100),
-            1 => self.command("jobs", &["jobs", "--json"], 100),
-            2 => self.command("logs", &["logs", "-f", job], 400),
+            0 => drop(self.command("status", &["status", "--json", job], 100)),
+            1 => drop(self.command("jobs", &["jobs", "--json"], 100)),
+            2 => drop(self.command("logs", &["logs", "-f", job], 400)),
             _ => {}
         }
     }
