@@ -18,10 +18,16 @@ pub(super) struct Args {
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     let id = job_ref::resolve(jobs, &args.job.job).await?;
     let (claimed, result) = follow::claim(jobs, &id).await?;
-    let code = render::show_result(out, &result, args.diff, false);
+    let code = match result {
+        Ok(result) => render::show_result(out, &result, args.diff, false),
+        Err(e) => out.error(&e),
+    };
     if out.arrived() {
-        jobs.finish_consume(claimed).await?;
-        out.note(&format!("the job {id} is removed"));
+        // The result is out; what goes wrong now makes it no other one.
+        match jobs.finish_consume(claimed).await {
+            Ok(()) => out.note(&format!("the job {id} is removed")),
+            Err(e) => out.note_block(&format!("the job {id} could not be removed and is kept: {}", crate::display::line(e.chain().as_bytes()))),
+        }
     } else {
         // What could not be said must not be lost.
         jobs.give_back(claimed).await?;

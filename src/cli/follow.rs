@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use super::progress::Reporter;
 use crate::error::{Code, Error, Result};
-use crate::job::{Claimed, DelegateRequest, JobId, JobResult, JobState, JobStatus, Jobs, StartedJob};
+use crate::job::{Consumed, DelegateRequest, JobId, JobResult, JobState, JobStatus, Jobs, StartedJob};
 
 /// Starts a job; a second Ctrl-C gives up. What a start that was given up leaves behind carries its labels and is swept.
 pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
@@ -86,7 +86,7 @@ pub(super) async fn result(jobs: &Jobs, id: &JobId) -> Result<JobResult> {
 }
 
 /// [`result`], once: the job is the caller's to remove or to give back.
-pub(super) async fn claim(jobs: &Jobs, id: &JobId) -> Result<(Claimed, JobResult)> {
+pub(super) async fn claim(jobs: &Jobs, id: &JobId) -> Result<Consumed> {
     match jobs.claim(id).await {
         Err(e) if being_sealed(&e) => {
             jobs.watch(id, &mut |_| {}).await?;

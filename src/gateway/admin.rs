@@ -17,7 +17,7 @@ use super::store::JobRecord;
 use crate::error::Error;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{
-    AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_LABELS, MAX_LINE, Upstream,
+    AdminRequest, AdminResponse, Admission, Bringer, GatewayLimits, LEDGER_PIECE, MAX_AUTHORITIES, MAX_CLAIMANT, MAX_LABELS, MAX_LINE, Upstream,
 };
 use crate::protocol::manifest::hex;
 use crate::protocol::result::Usage;
@@ -116,6 +116,20 @@ pub fn answer(registry: &Registry, request: AdminRequest) -> AdminResponse {
             Ok(_) => AdminResponse::Ok,
             Err(e) => internal(&e),
         },
+        AdminRequest::Claim { job_id, by, instead_of } => {
+            if !is_claimant(&by) {
+                return error("invalid", "by is no line of at most 256 printable characters");
+            }
+            match registry.claim(&job_id, &by, instead_of.as_deref()) {
+                Ok(Some((by, age))) => AdminResponse::Claim { by, age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) },
+                Ok(None) => unknown(),
+                Err(e) => internal(&e),
+            }
+        }
+        AdminRequest::Unclaim { job_id, by } => match registry.unclaim(&job_id, &by) {
+            Ok(()) => AdminResponse::Ok,
+            Err(e) => internal(&e),
+        },
         AdminRequest::Job { job_id } => registry.account(&job_id).map_or_else(unknown, AdminResponse::Job),
         AdminRequest::LedgerFiles => {
             let (files, head) = registry.ledger_files();
@@ -156,6 +170,10 @@ fn status(registry: &Registry) -> AdminResponse {
 /// Limits under which something can pass.
 fn sound(limits: &GatewayLimits) -> bool {
     limits.slots > 0 && limits.ceilings.requests > 0 && limits.ceilings.connections > 0
+}
+
+fn is_claimant(by: &str) -> bool {
+    !by.is_empty() && by.len() <= MAX_CLAIMANT && by.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
 fn well_named(instance: &str) -> bool {
@@ -247,6 +265,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         stopped: None,
         stay,
         telemetry,
+        claimed_by: None,
     };
     match registry.admit(record, credential, limits, &by) {
         Ok(()) => AdminResponse::Ok,

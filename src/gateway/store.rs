@@ -70,6 +70,9 @@ pub struct JobRecord {
     /// Where to tell of its requests.
     #[serde(default)]
     pub telemetry: Option<JobTelemetry>,
+    /// Who has the right to show its result and to remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<String>,
 }
 
 /// Tokens of all jobs at real providers on one day.

@@ -310,6 +310,7 @@ fn question() -> Value {
         "prompt_cache_key": "chosen-by-the-job", "client_metadata": {"x": "y"}})
 }
 
+mod claims;
 mod clients;
 mod model;
 mod slots_and_state;

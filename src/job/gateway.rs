@@ -21,6 +21,8 @@ pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
 /// How long a pass is worth trying to revoke at a gateway that dies meanwhile.
 const REVOKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a gateway that dies meanwhile is waited for by who needs its word.
+const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 /// How long several processes may take to agree on one gateway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -38,6 +40,12 @@ pub(super) struct Gateway {
 /// The container, looked at but not judged.
 pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
     engine.inspect_container(&reference(settings)?).await
+}
+
+/// Whether a gateway that did not answer may do so in a moment: one that is being started again is worth that; one that is not there is not.
+async fn returns(engine: &Engine, settings: &Settings) -> bool {
+    let facts = look(engine, settings).await;
+    facts.is_ok_and(|facts| facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Restarting)))
 }
 
 pub(super) fn reference(settings: &Settings) -> Result<ContainerRef> {
@@ -313,15 +321,24 @@ impl Gateway {
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
         let until = Instant::now() + REVOKE_WITHIN;
         while let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
-            // One that is being started again is worth a moment; one that is not there is not.
-            let returns = look(engine, settings)
-                .await
-                .is_ok_and(|facts| facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Restarting)));
-            if !returns || Instant::now() >= until {
+            if Instant::now() >= until || !returns(engine, settings).await {
                 tracing::debug!(error = e.chain(), "the pass could not be revoked");
                 return;
             }
             tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// Asks for something that only the gateway can decide; one that dies meanwhile is waited for. What it refuses is an error at once.
+    pub(super) async fn decide(&self, engine: &Engine, settings: &Settings, request: &AdminRequest) -> Result<AdminResponse> {
+        let until = Instant::now() + DECIDE_WITHIN;
+        loop {
+            match self.request(engine, settings, request, Duration::ZERO).await {
+                Err(e) if !e.details.contains_key("gateway_code") && Instant::now() < until && returns(engine, settings).await => {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                answer => return answer,
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is found by label, so it does not matter which process made it or died over it. Each step may run in several processes at once.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tracing::Instrument as _;
@@ -12,7 +13,7 @@ use super::labels::{self, JobLabels};
 use super::restore::{self, Word};
 use super::service::Core;
 use super::status::{Found, Observed};
-use super::{GcReport, JobId, bury, list, seal, spec};
+use super::{GcReport, JobId, bury, claim, list, seal, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::fault;
@@ -150,14 +151,30 @@ async fn remove_if_due(core: &Core, row: ContainerFacts) -> Step {
     if !is_expired(&seen, core.now_ms()) {
         return Step::Kept;
     }
-    if let Err(e) = bury::forget_tombstone(core, &labels.id).await {
-        return Step::Problem(e.chain());
-    }
-    match bury::claim(core, &labels.id, &container).await {
+    match claim_expired(core, &labels.id, &container).await {
         Ok(true) => Step::Expired(labels.id.clone(), bury::remove(core, &labels.id, &container).await),
         Ok(false) => Step::Kept,
         Err(e) => Step::Problem(e.chain()),
     }
+}
+
+/// Takes an expired job away from everybody else; `false`: somebody was first, who may still be showing its result.
+async fn claim_expired(core: &Core, id: &JobId, container: &ContainerRef) -> Result<bool> {
+    let engine = core.engine().await?;
+    let right = match claim::ask(core, &engine, id, Duration::ZERO).await {
+        claim::Word::Theirs => return Ok(false),
+        claim::Word::Ours(right) => Some(right),
+        claim::Word::None => None,
+    };
+    let taken = async {
+        bury::forget_tombstone(core, id).await?;
+        bury::claim(core, id, container).await
+    };
+    let taken = taken.await;
+    if let Some(right) = right.filter(|_| !matches!(taken, Ok(true))) {
+        claim::give_back(core, &engine, id, right).await;
+    }
+    taken
 }
 
 /// Whether the list alone says that a job stays: one that has ended did so after it was made, so its time is not over before this. Saves the

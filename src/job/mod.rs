@@ -4,7 +4,7 @@
 //! [`start`] and [`deliver`] make a job, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
 //! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
-//! [`consume`], [`bury`] and [`gc`] end it. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
+//! [`consume`], [`bury`] and [`gc`] end it, and [`claim`] decides who of several may. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
 
 mod admin;
 pub mod attest;
@@ -14,6 +14,7 @@ mod away;
 mod bury;
 mod changes;
 mod check;
+mod claim;
 mod collect;
 mod consume;
 mod create;
@@ -50,7 +51,7 @@ pub mod weakness;
 
 pub use audit::LedgerPart;
 pub use changes::{Following, Stand};
-pub use consume::Claimed;
+pub use consume::{Claimed, Consumed};
 pub use id::JobId;
 pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.

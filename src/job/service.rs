@@ -17,7 +17,8 @@ use super::stats::Stats;
 use super::status::{self, Observed};
 use super::time::EngineClock;
 use super::{
-    Claimed, DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartedJob,
+    Claimed, Consumed, DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter,
+    StartedJob,
 };
 use super::{audit, collect, consume, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
 use crate::config::Settings;
@@ -284,24 +285,38 @@ impl Jobs {
         consuming.await.map_err(|e| Error::internal("consume the job").with_source(e))?
     }
 
-    /// The result, and the job is this caller's alone, who then removes it ([`Jobs::finish_consume`]) or gives it back ([`Jobs::give_back`]). A caller that
-    /// dies in between has consumed it: the next sweep removes it.
-    pub async fn claim(&self, id: &JobId) -> Result<(Claimed, JobResult)> {
+    /// The result, and this caller alone may show it, who then removes the job ([`Jobs::finish_consume`]) or gives it back ([`Jobs::give_back`]). Until then
+    /// it is there: of a caller that dies in between another one takes the place. For one who is not the first there is no such job.
+    pub async fn claim(&self, id: &JobId) -> Result<Consumed> {
         let (core, id) = (self.core.clone(), id.clone());
         let claiming = self.core.tasks.spawn(async move { consume::claim(&core, &id).await });
         claiming.await.map_err(|e| Error::internal("claim the job").with_source(e))?
     }
 
-    /// Removes a claimed job.
+    /// Removes a job whose result was shown. Where that fails the job is there as before.
     pub async fn finish_consume(&self, claimed: Claimed) -> Result<()> {
-        let core = self.core.clone();
-        let removing = self.core.tasks.spawn(async move { consume::finish(&core, claimed).await });
-        removing.await.map_err(|e| Error::internal("remove the job").with_source(e))
+        let removing = self.core.tasks.spawn(consume::finish(claimed));
+        removing.await.map_err(|e| Error::internal("remove the job").with_source(e))?
     }
 
-    /// Puts a claimed job back, as if it had not been asked for.
+    /// The same, but comes back as soon as nobody finds the job any more; what is left of it is removed beside what the caller does.
+    pub async fn finish_consume_soon(&self, claimed: Claimed) -> Result<()> {
+        let core = self.core.clone();
+        let hiding = self.core.tasks.spawn(async move {
+            let hidden = consume::hide(claimed).await?;
+            core.tasks.spawn(async move {
+                if let Some(hidden) = hidden {
+                    consume::remove(hidden).await;
+                }
+            });
+            Ok(())
+        });
+        hiding.await.map_err(|e| Error::internal("remove the job").with_source(e))?
+    }
+
+    /// Gives a claimed job back, as if it had not been asked for.
     pub async fn give_back(&self, claimed: Claimed) -> Result<()> {
-        consume::give_back(&self.core, claimed).await
+        consume::give_back(claimed).await
     }
 
     /// Ends a job; its partial work is sealed. Idempotent: one that has ended is left as it is. One that has not started

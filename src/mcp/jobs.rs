@@ -43,11 +43,14 @@ pub async fn result(call: &Call<'_>) -> Answer {
 /// `codex_job_consume_result`.
 pub async fn consume(call: &Call<'_>) -> Answer {
     let id = wanted(call).await?;
-    // Nothing is removed that the answer cannot hold: look before.
-    let before = call.jobs.result(&id).await.map_err(|error| named(error, &id))?;
-    if let Some(bytes) = before.patch.as_deref().map(<[u8]>::len).filter(|bytes| *bytes > MAX_EMBEDDED) {
+    let (claimed, result) = call.jobs.claim(&id).await.map_err(|error| named(error, &id))?;
+    // Nothing is removed that the answer cannot hold.
+    if let Ok(result) = &result
+        && let Some(bytes) = result.patch.as_deref().map(<[u8]>::len).filter(|bytes| *bytes > MAX_EMBEDDED)
+    {
+        call.jobs.give_back(claimed).await?;
         let mut meta = call.meta();
-        meta.job(&before.status);
+        meta.job(&result.status);
         let error = Error::new(Code::Unsupported, format!("the patch has {bytes} bytes, too many for one answer; the job was left as it is"))
             .with_hint("read the job's diff resource or run `anchorhold diff`, then remove the job with `anchorhold consume`")
             .with_detail("job_id", id.as_str())
@@ -55,9 +58,15 @@ pub async fn consume(call: &Call<'_>) -> Answer {
             .with_detail("actual_bytes", bytes);
         return Err(Failure::with_meta(error, meta));
     }
-    drop(before);
-    let result = call.jobs.consume(&id).await.map_err(|error| named(error, &id))?;
-    render::answer(&result, full(call), call.meta(), Keep::Consumed)
+    let answer = match result {
+        Ok(result) => render::answer(&result, full(call), call.meta(), Keep::Consumed),
+        Err(error) => Err(named(error, &id).into()),
+    };
+    // The answer is made and goes to the transport next. Whether it arrives there is no knowing.
+    if let Err(e) = call.jobs.finish_consume_soon(claimed).await {
+        tracing::warn!(job_id = %id, error = e.chain(), "a job whose result was given away could not be removed and is kept");
+    }
+    answer
 }
 
 /// `codex_job_list`.

@@ -183,6 +183,23 @@ pub enum AdminRequest {
         /// 32 hex digits.
         job_id: String,
     },
+    /// Gives one process the right to show a job's result and to remove the job; answered with [`AdminResponse::Claim`], which says who has it. It is
+    /// given where nobody has it, or whom `instead_of` names.
+    Claim {
+        /// 32 hex digits.
+        job_id: String,
+        /// Who asks: one line, at most [`MAX_CLAIMANT`] bytes, another one for each attempt.
+        by: String,
+        /// Whose claim is over, as an answer named them.
+        instead_of: Option<String>,
+    },
+    /// Gives the right back; nothing where somebody else has it.
+    Unclaim {
+        /// 32 hex digits.
+        job_id: String,
+        /// Who had it.
+        by: String,
+    },
     /// What the gateway knows about a job.
     Job {
         /// 32 hex digits.
@@ -329,6 +346,13 @@ pub enum AdminResponse {
     Stats(GatewayStats),
     /// A job's account.
     Job(JobAccount),
+    /// Who has the right to a job's result now.
+    Claim {
+        /// [`AdminRequest::Claim::by`] of whoever has it.
+        by: String,
+        /// Milliseconds for which they have had it, by a clock that nobody sets; counted from the gateway's start where it was given before that.
+        age_ms: u64,
+    },
     /// The ledger's files, oldest first, at the moment at which `head` was its last line.
     LedgerFiles {
         /// All that are kept.
@@ -368,6 +392,9 @@ pub enum AdminResponse {
 
 /// Most bytes of an upstream's authorities, as PEM.
 pub const MAX_AUTHORITIES: usize = 64 << 10;
+
+/// Most bytes of who claims a job.
+pub const MAX_CLAIMANT: usize = 256;
 
 /// Most bytes of the ledger in one answer.
 pub const LEDGER_PIECE: u64 = 512 << 10;

@@ -1,12 +1,13 @@
 //! Positive controls: with one guarantee taken away the suite's own checks turn red. A suite that stays green then would prove nothing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
-use crate::host_end::INTERRUPTED;
+use crate::host_end::{INTERRUPTED, nobody_else_consumes};
+use crate::processes::{signal, wait_until_stopped};
 use crate::support::docker;
 use crate::world::{World, quick_task, slow_task};
 
@@ -43,6 +44,32 @@ pub const CONTROLS: &[Control] = &[
             world.aftermath(&job, &UNHARMED);
         },
         red: "left:",
+    },
+    Control {
+        point: "fault.claim",
+        run: |world| {
+            let job = world.detach(&quick_task());
+            world.wait_for(&job, |status| status["result_available"] == true);
+            killed(world, &["consume", "--json", &job], "consume.claimed");
+            world.aftermath(&job, &UNHARMED);
+        },
+        red: "job_not_found",
+    },
+    Control {
+        point: "fault.claim_is_one",
+        run: |world| {
+            let job = world.detach(&quick_task());
+            world.wait_for(&job, |status| status["result_available"] == true);
+            let mut first = world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "consume.claimed=stop")]);
+            wait_until_stopped(first.id());
+            let told = catch_unwind(AssertUnwindSafe(|| nobody_else_consumes(world, &job)));
+            signal(first.id(), "KILL");
+            first.wait().expect("it ends");
+            if let Err(panic) = told {
+                resume_unwind(panic);
+            }
+        },
+        red: "two got it",
     },
 ];
 

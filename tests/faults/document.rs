@@ -13,7 +13,7 @@ thing breaks at one step of a job's life, in the real program with a real engine
 is found, that its state and reason are true and come with a word on why, that its changes are there as far as bytes survived, that nothing ran
 twice, that nothing is left once it is consumed (no container, volume, pass, temporary file or process), and that the next delegation works.
 
-The state `none` means that no job had been handed out; `consumed`, that a dead `consume` had taken it away already. The patch is `whole`, `partial`
+The state `none` means that no job had been handed out; `consumed`, that a `consume` had shown its result and taken it away. The patch is `whole`, `partial`
 (what was done until the fault), `empty`, or `none` where nothing is said about changes. `not recorded`: the case is run by `make test` or `make faults`, and
 its row was not yet written here.
 

@@ -66,18 +66,25 @@ pub const CASES: &[Case] = &[
     case::<13>("gateway.dies.ended.later", "answer complete, second request", &["gateway.ended"]),
     case::<14>("gateway.dies.settled.later", "record written, second request", &["gateway.settled"]),
     Case {
+        id: "gateway.dies.claimed",
+        fault: "kill -9 of the gateway",
+        step: "a claim is written down, not answered",
+        points: &["gateway.claimed"],
+        run: at_the_end::<2>,
+    },
+    Case {
         id: "gateway.dies.revoke",
         fault: "kill -9 of the gateway",
         step: "before a pass is revoked",
         points: &["gateway.revoke"],
-        run: revoke::<0>,
+        run: at_the_end::<0>,
     },
     Case {
         id: "gateway.dies.revoked",
         fault: "kill -9 of the gateway",
         step: "revoked, before the ledger's line",
         points: &["gateway.revoked"],
-        run: revoke::<1>,
+        run: at_the_end::<1>,
     },
 ];
 
@@ -106,8 +113,8 @@ fn dies_at<const N: usize>() -> Row {
     row
 }
 
-fn revoke<const N: usize>() -> Row {
-    let fault = ["gateway.revoke", "gateway.revoked"][N];
+fn at_the_end<const N: usize>() -> Row {
+    let fault = ["gateway.revoke", "gateway.revoked", "gateway.claimed"][N];
     let world = world(&[("ANCHORHOLD_FAULT_GATEWAY", fault)], true);
     let provider = Provider::choosing(|_, seen| Some(script(seen)));
     let job = detach(&world, &provider.url("/v1"));

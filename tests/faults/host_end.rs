@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::case::{Case, Row};
 use crate::host::{NEVER_RAN, UNHARMED, appears, killed};
+use crate::mcp::Server;
 use crate::processes::{signal, wait_until_stopped};
 use crate::support::docker;
 use crate::world::{Expected, World, quick_task, slow_task};
@@ -33,10 +34,33 @@ pub const CASES: &[Case] = &[
         run: || reader("diff", "collect.opened"),
     },
     consume("host.consume.collected", "before the claim", &["consume.collected"], || reader("consume", "consume.collected")),
-    consume("host.consume.claimed", "the job is claimed", &["consume.claimed"], || consumer("consume.claimed")),
+    consume("host.consume.claimed", "the job is claimed, nothing is shown", &["consume.claimed"], || reader("consume", "consume.claimed")),
+    consume("host.consume.shown", "the result is shown, the job untouched", &["consume.shown"], || reader("consume", "consume.shown")),
+    consume("host.consume.renamed", "the job is taken away", &["consume.renamed"], || consumer("consume.renamed")),
     consume("host.consume.container", "the container is removed", &["remove.container"], || consumer("remove.container")),
     consume("host.consume.volume", "one volume is removed", &["remove.volume"], || consumer("remove.volume")),
     consume("host.consume.pass", "the pass is revoked", &["remove.pass"], || consumer("remove.pass")),
+    Case {
+        id: "host.consume.held",
+        fault: "SIGSTOP of `consume`, later SIGCONT",
+        step: "the job is claimed, others consume and sweep",
+        points: &["consume.claimed"],
+        run: held,
+    },
+    Case {
+        id: "host.consume.gateway",
+        fault: "kill -9 of `consume`, and of the gateway",
+        step: "the job is claimed, nothing is shown",
+        points: &["consume.claimed"],
+        run: claimed_and_no_gateway,
+    },
+    Case {
+        id: "host.consume.mcp",
+        fault: "kill -9 of the MCP server",
+        step: "the job is claimed, nothing is answered",
+        points: &["consume.claimed"],
+        run: consumed_over_mcp,
+    },
     Case {
         id: "host.cancel.seen",
         fault: "kill -9 of `cancel`",
@@ -90,21 +114,21 @@ pub const CASES: &[Case] = &[
         id: "host.gc.listed",
         fault: "kill -9 of `gc`",
         step: "all is listed",
-        points: &["gc.listed", "consume.claimed"],
+        points: &["gc.listed", "consume.renamed"],
         run: || sweeping("gc.listed"),
     },
     Case {
         id: "host.gc.removed",
         fault: "kill -9 of `gc`",
         step: "containers are removed",
-        points: &["gc.removed", "consume.claimed"],
+        points: &["gc.removed", "consume.renamed"],
         run: || sweeping("gc.removed"),
     },
     Case {
         id: "host.gc.swept",
         fault: "kill -9 of `gc`",
         step: "before the passes",
-        points: &["gc.swept", "consume.claimed"],
+        points: &["gc.swept", "consume.renamed"],
         run: || sweeping("gc.swept"),
     },
 ];
@@ -118,13 +142,61 @@ fn reader(verb: &str, point: &str) -> Row {
     world.aftermath(&job, &UNHARMED)
 }
 
-/// The job was claimed: it is gone, and whoever comes by removes the rest.
+/// The job was taken away: it is gone, and whoever comes by removes the rest.
 fn consumer(point: &str) -> Row {
     let world = World::with(&[]);
     let job = world.detach(&quick_task());
     world.wait_for(&job, |status| status["result_available"] == true);
     killed(&world, &["consume", "--json", &job], point);
     is_gone(&world, &job)
+}
+
+/// The one who has it lives: the others find nothing to consume, a sweep leaves it, and everybody may still look.
+fn held() -> Row {
+    let world = World::with(&[("ANCHORHOLD_RETENTION_TTL_SECONDS", "1")]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    let mut first = world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "consume.claimed=stop")]);
+    wait_until_stopped(first.id());
+    nobody_else_consumes(&world, &job);
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    let (code, out, err) = world.run(&["gc", "--json"], &[]);
+    assert!(code == Some(0) && !out.contains(&job), "a sweep took what somebody is consuming: {out}{err}");
+    let last = world.status(&job);
+    assert_eq!((&last["state"], &last["result_available"]), (&json!("completed"), &json!(true)));
+    signal(first.id(), "CONT");
+    let shown = first.wait_with_output().expect("it ends");
+    let result: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("one document");
+    assert_eq!((shown.status.code(), &result["job"]["state"]), (Some(0), &json!("completed")), "{result:#}");
+    is_gone(&world, &job)
+}
+
+/// For everybody but the one who has it there is no job to consume, and they are told why.
+pub fn nobody_else_consumes(world: &World, job: &str) {
+    let (code, out, err) = world.run(&["consume", "--json", job], &[]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+    assert_eq!((code, &told["error"]["code"]), (Some(9), &json!("job_not_found")), "two got it: {out}{err}");
+    assert!(out.contains("another process is consuming"), "{out}{err}");
+}
+
+/// The claim is in the gateway's volume, and the next gateway knows that its holder is dead as well as this one does.
+fn claimed_and_no_gateway() -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    killed(&world, &["consume", "--json", &job], "consume.claimed");
+    docker(&["kill", "-s", "KILL", &world.env.gateway_name()]);
+    docker(&["start", &world.env.gateway_name()]);
+    world.aftermath(&job, &UNHARMED)
+}
+
+fn consumed_over_mcp() -> Row {
+    let world = World::with(&[]);
+    let job = world.detach(&quick_task());
+    world.wait_for(&job, |status| status["result_available"] == true);
+    let mut server = Server::open(&world, &[("ANCHORHOLD_FAULT", "consume.claimed")]);
+    assert_eq!(server.call("codex_job_consume_result", &json!({"job_id": job})), None, "it was not killed");
+    world.aftermath(&job, &UNHARMED)
 }
 
 /// The job cannot be found, and nothing of it is left.
@@ -176,7 +248,7 @@ fn sweeping(point: &str) -> Row {
     let world = World::with(&[]);
     let job = world.detach(&quick_task());
     world.wait_for(&job, |status| status["result_available"] == true);
-    killed(&world, &["consume", "--json", &job], "consume.claimed");
+    killed(&world, &["consume", "--json", &job], "consume.renamed");
     killed(&world, &["gc", "--json"], point);
     is_gone(&world, &job)
 }

@@ -3,6 +3,7 @@
 //! Memory is changed first, then the job's record is written from it; the order of writes is that of the changes. After a restart the records are
 //! read back, so that a job lives on with its pass, its counts and its slot.
 
+mod claims;
 mod jobs;
 mod notes;
 mod spend;
@@ -96,6 +97,8 @@ struct Job {
     record: JobRecord,
     /// When the pass ends, by the clock that nobody sets; `None`: further away than that clock reaches.
     until: Option<Instant>,
+    /// When the claim in its record was made, or read back.
+    claimed: Instant,
     in_flight: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     cancel: CancellationToken,
@@ -267,6 +270,7 @@ impl Job {
     fn new(record: JobRecord) -> Self {
         Self {
             until: end_of_pass(&record),
+            claimed: Instant::now(),
             record,
             in_flight: Arc::new(Semaphore::new(if weaken::off("gateway.in_flight") { Semaphore::MAX_PERMITS } else { MAX_IN_FLIGHT })),
             connections: Arc::new(Semaphore::new(if weaken::off("gateway.job_connections") { Semaphore::MAX_PERMITS } else { MAX_CONNECTIONS })),

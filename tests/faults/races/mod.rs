@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
     race("races.cancel_start", "cancel against the start", "the workspace is being delivered", cancel_against_start),
     race("races.cancel_cancel", "cancel against cancel", "Codex runs", cancel_against_cancel),
     race("races.consume_consume", "consume against consume against consume", "ended", consume_against_consume),
+    race("races.consume_absent", "consume against consume against consume", "container and volumes removed by hand", consume_an_absent_job),
     race("races.consume_cancel", "consume against cancel", "ended, or about to", consume_against_cancel),
     race("races.consume_result", "consume against result", "ended", consume_against_result),
     race("races.gc_consume", "gc against consume", "kept for too long", gc_against_consume),
@@ -189,6 +190,20 @@ fn consume_against_consume() -> Row {
         let answers = contest.release([&["consume", "--json", job], &["consume", "--json", job], &["consume", "--json", job]], 60);
         let won: Vec<bool> = answers.iter().map(whole).collect();
         assert_eq!(won.iter().filter(|won| **won).count(), 1, "one winner: {answers:?}");
+        assert_eq!(answers.iter().filter(|told| told.not_found()).count(), 2, "two who find no job: {answers:?}");
+        contest.nothing_of(job);
+        ["first", "second", "third"][won.iter().position(|won| *won).expect("one")]
+    })
+}
+
+/// Of a job of which nothing is left but the gateway's word one is told that it is lost.
+fn consume_an_absent_job() -> Row {
+    on_ended_jobs(&[], |contest, job| {
+        docker(&["rm", "-f", &World::container(job)]);
+        docker(&["volume", "rm", &format!("anchorhold-{job}-workspace"), &format!("anchorhold-{job}-job")]);
+        let answers = contest.release([&["consume", "--json", job], &["consume", "--json", job], &["consume", "--json", job]], 60);
+        let won: Vec<bool> = answers.iter().map(|told| told.state() == Some("lost")).collect();
+        assert_eq!(won.iter().filter(|won| **won).count(), 1, "one is told: {answers:?}");
         assert_eq!(answers.iter().filter(|told| told.not_found()).count(), 2, "two who find no job: {answers:?}");
         contest.nothing_of(job);
         ["first", "second", "third"][won.iter().position(|won| *won).expect("one")]
