@@ -37,11 +37,23 @@ pub(super) struct Gateway {
 
 /// The container, looked at but not judged.
 pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
-    engine.inspect_container(&reference(settings)?).await
+    match engine.inspect_container(&reference(settings)?).await? {
+        Some(facts) => Ok(Some(facts)),
+        None => renamed(engine, settings).await,
+    }
 }
 
-pub(super) fn reference(settings: &Settings) -> Result<ContainerRef> {
+fn reference(settings: &Settings) -> Result<ContainerRef> {
     Ok(ContainerRef::Name(ObjectName::parse(&settings.gateway.name)?))
+}
+
+/// The container where somebody gave it another name: its label says whose it is. A second one beside it could not run, because both have the same volumes.
+async fn renamed(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
+    let found = engine.list_containers(&[(spec::GATEWAY, &settings.gateway.name)]).await?;
+    match found.into_iter().next() {
+        Some(facts) => engine.inspect_container(&ContainerRef::Id(facts.id)).await,
+        None => Ok(None),
+    }
 }
 
 /// What these settings say of all jobs together.
@@ -283,7 +295,13 @@ impl Gateway {
 
     async fn open(&self, engine: &Engine, settings: &Settings) -> Result<Session> {
         let argv = [paths::BINARY, "gateway", "admin"];
-        let exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await.map_err(|e| {
+        let mut exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await;
+        if exec.as_ref().is_err_and(|e| e.details.get("status") == Some(&404.into()))
+            && let Some(facts) = renamed(engine, settings).await?
+        {
+            exec = engine.exec(&ContainerRef::Id(facts.id), &argv, spec::GATEWAY_USER).await;
+        }
+        let exec = exec.map_err(|e| {
             if e.code == Code::EngineError {
                 let status = e.details.get("status").cloned().unwrap_or_default();
                 Error::new(Code::GatewayUnavailable, "speak to the gateway")
