@@ -198,6 +198,31 @@ async fn the_slot_goes_down_the_line_after_a_restart_and_waits_for_nobody_for_ev
 }
 
 #[tokio::test]
+async fn who_gave_up_a_gateway_that_stood_still_keeps_slot_and_place() {
+    let gateway = Gateway::start().await;
+    for n in 1..=3 {
+        gateway.admit(n, &Upstream::Rehearsal, |a| a.max_running_jobs = 1).await;
+    }
+    let held = gateway.slot(1).await;
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    let mut third = gateway.open(3, Channel::Slot, false).await;
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    // The gateway lives on this thread, so it stands still, too.
+    std::thread::sleep(Duration::from_secs(5));
+    drop((held, second, third));
+    let mut third = gateway.open(3, Channel::Slot, false).await;
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    let mut held = gateway.open(1, Channel::Slot, true).await;
+    assert_eq!(told(&mut held).await, SlotMessage::Granted);
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    let status = gateway.admin(&AdminRequest::Status).await;
+    assert!(matches!(status, AdminResponse::Status { running: 1, queued: 2, .. }), "{status:?}");
+    gateway.end().await;
+}
+
+#[tokio::test]
 async fn control_refuses_what_is_malformed_and_repeats_no_credential() {
     let gateway = Gateway::start().await;
     let mut stream = BufReader::new(UnixStream::connect(&gateway.places.admin_socket).await.unwrap());
