@@ -100,7 +100,8 @@ fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        // What went wrong in a thread is what the row says.
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
 
@@ -145,7 +146,10 @@ fn fifty() -> Row {
         let overtaken = times[..place].iter().filter(|(from, _)| from > at).count();
         assert!(overtaken < SLOTS, "place {place} overtook {overtaken}: {times:?}");
     }
-    in_threads(JOBS, |at| assert_eq!(world.run(&["consume", "--json", &jobs[at]], &[]).0, Some(0)));
+    in_threads(JOBS, |at| {
+        let (code, out, err) = world.run(&["consume", "--json", &jobs[at]], &[]);
+        assert_eq!(code, Some(0), "{out}{err}");
+    });
     let took = begun.elapsed().as_secs_f64();
     Row { note: format!("{JOBS} jobs in order, at most {most} at once, in {took:.0} s"), ..world.aftermath(&holder, &CANCELLED) }
 }
