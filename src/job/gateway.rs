@@ -329,18 +329,39 @@ impl Gateway {
 
     /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
-        let until = Instant::now() + REVOKE_WITHIN;
+        let mut until = Instant::now() + REVOKE_WITHIN;
+        let mut woken = false;
         while let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
-            // One that is being started again is worth a moment; one that is not there is not.
-            let returns = look(engine, settings)
-                .await
-                .is_ok_and(|facts| facts.is_some_and(|facts| matches!(facts.state, ContainerState::Running | ContainerState::Restarting)));
+            let returns = match look(engine, settings).await {
+                // One that is being started again is worth a moment.
+                Ok(Some(facts)) if matches!(facts.state, ContainerState::Running | ContainerState::Restarting) => true,
+                // One that somebody paused or stopped would know the job for as long as it lives, and say that it is lost.
+                Ok(Some(facts)) if !woken => {
+                    woken = true;
+                    until = Instant::now() + START_WITHIN;
+                    wake(engine, settings, &facts).await
+                }
+                _ => false,
+            };
             if !returns || Instant::now() >= until {
                 tracing::debug!(error = e.chain(), "the pass could not be revoked");
                 return;
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
+    }
+}
+
+/// Lets a gateway run that was paused or stopped; whether it does.
+async fn wake(engine: &Engine, settings: &Settings, facts: &ContainerFacts) -> bool {
+    let container = ContainerRef::Id(facts.id.clone());
+    if facts.labels.get(spec::GATEWAY) != Some(&settings.gateway.name) {
+        return false;
+    }
+    match facts.state {
+        ContainerState::Paused => engine.unpause_container(&container).await.is_ok(),
+        ContainerState::Exited => engine.start_container(&container).await.is_ok(),
+        _ => false,
     }
 }
 

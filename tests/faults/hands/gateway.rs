@@ -120,11 +120,16 @@ fn for_good(deed: &str) -> Row {
         }
     }
     world.look(&second, &GONE_WAITING);
-    consume(&world, &second);
     let row = world.look(&first, &GONE);
     assert_ne!(docker(&["inspect", "-f", "{{.State.Status}}", &gateway]).trim(), "running", "a look revived it");
+    consume(&world, &second);
     world.gone_after_consume(&first);
     world.next_one_works();
+    // A gateway that was not told would take them for lost.
+    for job in [&first, &second] {
+        let (code, out, err) = world.run(&["status", "--json", job], &[]);
+        assert!(code != Some(0) && format!("{out}{err}").contains("job_not_found"), "{code:?} {out}{err}");
+    }
     world.nothing_is_left();
     account::every_slot_is_free(&world);
     account::the_chain_holds(&world);
