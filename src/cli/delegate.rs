@@ -69,6 +69,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
         queue_seconds: args.queue_timeout,
         idle_seconds: args.idle,
         token_budget: args.max_tokens,
+        on_behalf: false,
         idempotency_key: args.idempotency_key,
         trace: trace(),
     };

@@ -57,6 +57,7 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         queue_seconds: None,
         idle_seconds: None,
         token_budget: None,
+        on_behalf: false,
         idempotency_key: None,
         trace: None,
     };

@@ -254,6 +254,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         manifest_sha256: None,
         cache_key: hex(&random),
         holds_slot: false,
+        place: None,
         requests: 0,
         refused: 0,
         answers: 0,

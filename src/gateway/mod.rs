@@ -11,6 +11,7 @@
 //! It never proxies. A request is parsed, checked against lists of what is allowed, and written anew to a fixed address with fixed headers; an
 //! answer is read event by event and framed anew; an error of the provider is replaced by ours. `docs/REHEARSAL.md` documents the scripted model.
 
+mod absence;
 mod admin;
 mod budget;
 mod departure;

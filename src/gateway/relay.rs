@@ -67,7 +67,7 @@ pub struct Timing {
     pub idle: Duration,
     /// For the job to take anything of the answer.
     pub client: Duration,
-    /// For which slots are kept after a restart.
+    /// For which slots and places are held after a restart or a standstill.
     pub awaited: Duration,
     /// From SIGTERM to the end of what is under way.
     pub shutdown: Duration,

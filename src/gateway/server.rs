@@ -50,12 +50,12 @@ pub struct Places {
 
 /// Runs until `stop` is cancelled, then ends what is under way within a few seconds.
 pub async fn serve(places: &Places, timing: Timing, stop: CancellationToken) -> Result<()> {
-    let registry_root = places.state.clone();
+    let (registry_root, grace) = (places.state.clone(), timing.awaited);
     make_directory(&places.state, 0o700)?;
     // Held until the process ends: two gateways on one volume would each undo what the other writes.
     let _lock = lock(&places.state)?;
     let registry = Arc::new(
-        tokio::task::spawn_blocking(move || Registry::open(&registry_root))
+        tokio::task::spawn_blocking(move || Registry::open(&registry_root, grace))
             .await
             .map_err(|e| Error::internal("the state could not be read").with_source(e))??,
     );
@@ -207,7 +207,6 @@ impl Server {
     }
 
     async fn housekeeping(self) {
-        let mut awaited = Some(tokio::time::Instant::now() + self.timing.awaited);
         // A pass is dead to the second, and what streams under it too.
         let mut sweep = tokio::time::interval(Duration::from_millis(500));
         let mut gauges = tokio::time::interval(GAUGES_EVERY);
@@ -215,13 +214,12 @@ impl Server {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                _ = sweep.tick() => self.registry.sweep(),
+                _ = sweep.tick() => {
+                    self.registry.beat();
+                    self.registry.sweep();
+                }
                 _ = gauges.tick() => super::observe::gauges(&self.registry),
                 Some(()) = async { hangup.as_mut()?.recv().await } => self.registry.reload_credentials(),
-                () = tokio::time::sleep_until(awaited.unwrap_or_else(tokio::time::Instant::now)), if awaited.is_some() => {
-                    awaited = None;
-                    self.registry.forget_awaited();
-                }
             }
         }
     }

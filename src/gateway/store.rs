@@ -43,6 +43,9 @@ pub struct JobRecord {
     pub cache_key: String,
     /// Whether it holds, or held when the gateway stopped, a slot.
     pub holds_slot: bool,
+    /// The number of its place among those who wait for a slot: who comes back after a restart of the gateway stands where it stood.
+    #[serde(default)]
+    pub place: Option<u64>,
     /// Requests that came in.
     pub requests: u64,
     /// Requests that were refused.

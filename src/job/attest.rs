@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::service::Core;
 use super::status;
 use super::{JobId, JobState, collect, gateway};
-use crate::engine::CellRecord;
+use crate::engine::{CellRecord, ContainerRef};
 use crate::error::{Code, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, JobAccount};
 use crate::protocol::ledger::Head;
@@ -133,12 +133,17 @@ pub(super) async fn attest(core: &Core, id: &JobId) -> Result<Attestation> {
     let seen = status::observe(core, id).await?.ok_or_else(super::id::not_found)?;
     let labels = &seen.found.labels;
     let engine = core.engine().await?;
-    let gateway_name = gateway::reference(&core.settings)?;
+    let gateway_record = async {
+        match gateway::look(&engine, &core.settings).await? {
+            Some(facts) => engine.record(&ContainerRef::Id(facts.id)).await,
+            None => Ok(None),
+        }
+    };
     let container = seen.found.container();
     let (cell, facts, gateway_cell, account) = tokio::join!(
         engine.record(&container),
         core.engine_facts(&engine),
-        engine.record(&gateway_name),
+        gateway_record,
         core.gateway.account(&engine, &core.settings, id.as_str()),
     );
     let cell = cell?.ok_or_else(super::id::not_found)?;

@@ -18,6 +18,7 @@ const MAX_CREDENTIAL: u64 = 16 << 10;
 const DEADLINES: std::ops::RangeInclusive<u64> = 10..=7 * 86_400;
 const QUEUES: std::ops::RangeInclusive<u64> = 1..=30 * 86_400;
 const IDLES: std::ops::RangeInclusive<u64> = 5..=7 * 86_400;
+const TOKENS: u64 = 1_000_000_000_000;
 
 /// Checks everything that needs neither the file system nor the engine.
 pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Result<Upstream> {
@@ -49,11 +50,12 @@ pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Resul
     deadline(&settings.limits, request.deadline_seconds)?;
     queue(&settings.limits, request.queue_seconds)?;
     idle(&settings.limits, request.idle_seconds)?;
+    tokens(&settings.limits, request)?;
     Ok(upstream)
 }
 
 fn invalid(field: &str, why: &str, hint: &str) -> Error {
-    Error::new(Code::InvalidArguments, format!("start the job: {field} {why}")).with_hint(hint).with_detail("field", field)
+    Error::new(Code::InvalidArguments, format!("start the job: {field} {why}")).with_hint(hint).with_detail("field", field).with_detail("reason", why)
 }
 
 /// The deadline in force.
@@ -71,13 +73,25 @@ pub(super) fn queue(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
 pub(super) fn idle(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
     match asked.unwrap_or(limits.idle_seconds) {
         0 => Ok(0),
-        seconds => within("idle_seconds", seconds, IDLES),
+        seconds if IDLES.contains(&seconds) => Ok(seconds),
+        _ => Err(invalid(
+            "idle_seconds",
+            &format!("must be 0 (never) or between {} and {}", IDLES.start(), IDLES.end()),
+            "choose a value in that range, or leave it out",
+        )),
     }
 }
 
-fn within(field: &str, seconds: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
-    if range.contains(&seconds) {
-        return Ok(seconds);
+/// What the job may spend. Who asks on somebody's behalf may not go over the cap of their settings.
+fn tokens(limits: &LimitSettings, request: &DelegateRequest) -> Result<()> {
+    let Some(asked) = request.token_budget else { return Ok(()) };
+    let range = if request.on_behalf && limits.tokens > 0 { 1..=limits.tokens } else { 0..=TOKENS };
+    within("max_tokens", asked, range).map(|_| ())
+}
+
+fn within(field: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
+    if range.contains(&value) {
+        return Ok(value);
     }
     Err(invalid(field, &format!("must be between {} and {}", range.start(), range.end()), "choose a value in that range, or leave it out"))
 }

@@ -12,6 +12,7 @@ fn request() -> DelegateRequest {
         queue_seconds: None,
         idle_seconds: None,
         token_budget: None,
+        on_behalf: false,
         idempotency_key: None,
         trace: None,
     }
@@ -42,9 +43,39 @@ fn arguments_are_checked_at_their_edges() {
     assert_eq!(code(|r| r.idle_seconds = Some(4)), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.deadline_seconds = Some(9)), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.deadline_seconds = Some(604_801)), Some(Code::InvalidArguments));
+    assert_eq!((code(|r| r.token_budget = Some(0)), code(|r| r.token_budget = Some(u64::MAX))), (None, Some(Code::InvalidArguments)));
     assert_eq!(code(|r| r.idempotency_key = Some("k".repeat(200))), None);
     assert_eq!(code(|r| r.idempotency_key = Some("k".repeat(201))), Some(Code::InvalidArguments));
     assert_eq!(code(|r| r.idempotency_key = Some(String::new())), Some(Code::InvalidArguments));
+}
+
+#[test]
+fn bounds_out_of_range_name_the_field_and_the_range() {
+    let mut settings = Settings::default();
+    settings.limits.tokens = 1_000;
+    let ask = |change: &dyn Fn(&mut DelegateRequest)| {
+        let mut request = request();
+        change(&mut request);
+        arguments(&settings, &request)
+            .err()
+            .map(|error| format!("{} {}", error.details["field"].as_str().unwrap(), error.details["reason"].as_str().unwrap()))
+    };
+    let none: Option<&str> = None;
+    for (change, expected) in [
+        (
+            &(|r: &mut DelegateRequest| r.deadline_seconds = Some(9)) as &dyn Fn(&mut DelegateRequest),
+            Some("deadline_seconds must be between 10 and 604800"),
+        ),
+        (&|r| r.queue_seconds = Some(u64::MAX), Some("queue_seconds must be between 1 and 2592000")),
+        (&|r| r.idle_seconds = Some(4), Some("idle_seconds must be 0 (never) or between 5 and 604800")),
+        // Whose settings they are may go over them; an assistant may not.
+        (&|r| r.token_budget = Some(1_001), none),
+        (&|r| (r.token_budget, r.on_behalf) = (Some(1_000), true), none),
+        (&|r| (r.token_budget, r.on_behalf) = (Some(1_001), true), Some("max_tokens must be between 1 and 1000")),
+        (&|r| (r.token_budget, r.on_behalf) = (Some(0), true), Some("max_tokens must be between 1 and 1000")),
+    ] {
+        assert_eq!(ask(change).as_deref(), expected);
+    }
 }
 
 #[test]

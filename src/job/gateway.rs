@@ -39,7 +39,10 @@ pub(super) struct Gateway {
 
 /// The container, looked at but not judged.
 pub(super) async fn look(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
-    engine.inspect_container(&reference(settings)?).await
+    match engine.inspect_container(&reference(settings)?).await? {
+        Some(facts) => Ok(Some(facts)),
+        None => renamed(engine, settings).await,
+    }
 }
 
 /// Whether a gateway that did not answer may do so in a moment: one that is being started again is worth that; one that is not there is not.
@@ -50,6 +53,15 @@ async fn returns(engine: &Engine, settings: &Settings) -> bool {
 
 pub(super) fn reference(settings: &Settings) -> Result<ContainerRef> {
     Ok(ContainerRef::Name(ObjectName::parse(&settings.gateway.name)?))
+}
+
+/// The container where somebody gave it another name: its label says whose it is. A second one beside it could not run, because both have the same volumes.
+async fn renamed(engine: &Engine, settings: &Settings) -> Result<Option<ContainerFacts>> {
+    let found = engine.list_containers(&[(spec::GATEWAY, &settings.gateway.name)]).await?;
+    match found.into_iter().next() {
+        Some(facts) => engine.inspect_container(&ContainerRef::Id(facts.id)).await,
+        None => Ok(None),
+    }
 }
 
 /// What these settings say of all jobs together.
@@ -291,7 +303,13 @@ impl Gateway {
 
     async fn open(&self, engine: &Engine, settings: &Settings) -> Result<Session> {
         let argv = [paths::BINARY, "gateway", "admin"];
-        let exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await.map_err(|e| {
+        let mut exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await;
+        if exec.as_ref().is_err_and(|e| e.details.get("status") == Some(&404.into()))
+            && let Some(facts) = renamed(engine, settings).await?
+        {
+            exec = engine.exec(&ContainerRef::Id(facts.id), &argv, spec::GATEWAY_USER).await;
+        }
+        let exec = exec.map_err(|e| {
             if e.code == Code::EngineError {
                 let status = e.details.get("status").cloned().unwrap_or_default();
                 Error::new(Code::GatewayUnavailable, "speak to the gateway")
@@ -319,9 +337,21 @@ impl Gateway {
 
     /// Ends a job's pass, as far as the gateway can be asked; a pass ends by itself with its job's deadline.
     pub(super) async fn revoke(&self, engine: &Engine, settings: &Settings, job_id: &str) {
-        let until = Instant::now() + REVOKE_WITHIN;
+        let mut until = Instant::now() + REVOKE_WITHIN;
+        let mut woken = false;
         while let Err(e) = self.request(engine, settings, &AdminRequest::Revoke { job_id: job_id.to_owned() }, Duration::ZERO).await {
-            if Instant::now() >= until || !returns(engine, settings).await {
+            let returns = match look(engine, settings).await {
+                // One that is being started again is worth a moment.
+                Ok(Some(facts)) if matches!(facts.state, ContainerState::Running | ContainerState::Restarting) => true,
+                // One that somebody paused or stopped would know the job for as long as it lives, and say that it is lost.
+                Ok(Some(facts)) if !woken => {
+                    woken = true;
+                    until = Instant::now() + START_WITHIN;
+                    wake(engine, settings, &facts).await
+                }
+                _ => false,
+            };
+            if !returns || Instant::now() >= until {
                 tracing::debug!(error = e.chain(), "the pass could not be revoked");
                 return;
             }
@@ -340,6 +370,19 @@ impl Gateway {
                 answer => return answer,
             }
         }
+    }
+}
+
+/// Lets a gateway run that was paused or stopped; whether it does.
+async fn wake(engine: &Engine, settings: &Settings, facts: &ContainerFacts) -> bool {
+    let container = ContainerRef::Id(facts.id.clone());
+    if facts.labels.get(spec::GATEWAY) != Some(&settings.gateway.name) {
+        return false;
+    }
+    match facts.state {
+        ContainerState::Paused => engine.unpause_container(&container).await.is_ok(),
+        ContainerState::Exited => engine.start_container(&container).await.is_ok(),
+        _ => false,
     }
 }
 

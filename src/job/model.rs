@@ -65,8 +65,10 @@ pub struct DelegateRequest {
     pub queue_seconds: Option<u64>,
     /// Overrides `limits.idle_seconds`; 0: never.
     pub idle_seconds: Option<u64>,
-    /// Overrides `limits.tokens`.
+    /// Overrides `limits.tokens`; 0: no cap.
     pub token_budget: Option<u64>,
+    /// An assistant asks, not the person whose settings these are: it may have fewer tokens than `limits.tokens`, not more.
+    pub on_behalf: bool,
     /// 1 to 200 characters; the same key with the same arguments gives the same job.
     pub idempotency_key: Option<String>,
     /// The caller's place in a trace, which the job's steps become part of.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::weakness::{self, Weakness};
-use super::{Jobs, isolation};
+use super::{Jobs, gateway, isolation};
 use crate::config::Settings;
-use crate::engine::{ContainerRef, ContainerState, Engine, EngineFacts, ObjectName};
+use crate::engine::{ContainerState, Engine, EngineFacts};
 use crate::error::{Error, Result};
 use crate::protocol::admin::Upstream;
 
@@ -199,7 +199,7 @@ async fn ask_engine(settings: &Settings) -> EngineSide {
         }
     };
 
-    let (gateway, check) = match gateway_state(&engine, &settings.gateway.name).await {
+    let (gateway, check) = match gateway_state(&engine, settings).await {
         Ok(state) => {
             let detail = match state {
                 GatewayState::Running => "running",
@@ -214,9 +214,8 @@ async fn ask_engine(settings: &Settings) -> EngineSide {
     EngineSide { checks, engine: Some(facts), image, gateway }
 }
 
-async fn gateway_state(engine: &Engine, name: &str) -> Result<GatewayState> {
-    let container = ContainerRef::from(ObjectName::parse(name)?);
-    Ok(match engine.inspect_container(&container).await? {
+async fn gateway_state(engine: &Engine, settings: &Settings) -> Result<GatewayState> {
+    Ok(match gateway::look(engine, settings).await? {
         None => GatewayState::Absent,
         Some(facts) => match facts.state {
             ContainerState::Running | ContainerState::Restarting => GatewayState::Running,

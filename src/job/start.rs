@@ -437,6 +437,7 @@ mod tests {
             queue_seconds: None,
             idle_seconds: None,
             token_budget: None,
+            on_behalf: false,
             idempotency_key: Some("key".into()),
             trace: None,
         }

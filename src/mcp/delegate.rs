@@ -62,9 +62,15 @@ pub async fn delegate(call: &Call<'_>) -> Answer {
     }
 }
 
+/// A number for the domain to judge: a negative one becomes one that no bound admits.
+fn refusable(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 /// Checks the arguments and starts the job.
 async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::Result<(StartedJob, Meta), Box<Failure>> {
     let task = checked_task(call.arguments.text("task").unwrap_or_default())?;
+    let bound = |name: &str| call.arguments.integer(name).map(refusable);
     let isolation = call.arguments.text("isolation").and_then(Isolation::parse).unwrap_or_default();
     let place: Place = workspace::resolve(call.arguments.text("workspace_root"), &call.roots().await, call.own_directory)?;
     let owned = |name: &str| call.arguments.text(name).map(ToOwned::to_owned);
@@ -74,10 +80,11 @@ async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::R
         model: owned("model"),
         reasoning_effort: owned("reasoning_effort"),
         isolation,
-        deadline_seconds,
-        queue_seconds: None,
-        idle_seconds: None,
-        token_budget: None,
+        deadline_seconds: deadline_seconds.or(bound("deadline_seconds")),
+        queue_seconds: bound("queue_seconds"),
+        idle_seconds: bound("idle_seconds"),
+        token_budget: bound("max_tokens"),
+        on_behalf: true,
         idempotency_key: owned("idempotency_key"),
         trace: call.trace(),
     };
@@ -86,7 +93,7 @@ async fn start(call: &Call<'_>, deadline_seconds: Option<u64>) -> std::result::R
     meta.set("isolation", isolation.as_str());
     meta.set("model", request.model.clone());
     meta.set("reasoning_effort", request.reasoning_effort.clone());
-    meta.set("timeout_seconds", deadline_seconds);
+    meta.set("timeout_seconds", request.deadline_seconds);
     match call.jobs.start(request).await {
         Ok(started) => {
             meta.job(&started.status);

@@ -110,6 +110,11 @@ pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
             object.insert(key.into(), super::render::clean(value, MAX_DETAILS));
         }
     }
+    if error.code == Code::InvalidArguments
+        && let (Some(field), Some(reason)) = (details.get("field"), details.get("reason"))
+    {
+        object.entry("invalid_arguments").or_insert_with(|| json!([{"field": field, "reason": reason}]));
+    }
     object.insert("details".into(), super::render::clean(Value::Object(details), MAX_DETAILS));
     object.entry("invalid_arguments").or_insert_with(|| json!([]));
     Value::Object(object)

@@ -73,6 +73,32 @@ const TIMEOUT: Parameter = Parameter {
     required: false,
     description: "Seconds Codex may run, clamped to 10..600; null: 300. Then the job ends with error timeout and its partial work.",
 };
+// The ranges of these are the domain's, which also knows the settings.
+const BOUND: Rule = Rule::Integer { range: None };
+const DEADLINE: Parameter = Parameter {
+    name: "deadline_seconds",
+    rule: BOUND,
+    required: false,
+    description: "Seconds Codex may run, 10..604800. Null: limits.deadline_seconds.",
+};
+const QUEUE: Parameter = Parameter {
+    name: "queue_seconds",
+    rule: BOUND,
+    required: false,
+    description: "Seconds it may wait for its turn, 1..2592000. Null: limits.queue_seconds.",
+};
+const IDLE: Parameter = Parameter {
+    name: "idle_seconds",
+    rule: BOUND,
+    required: false,
+    description: "Seconds without a sign of life, 5..604800, after which it ends; 0: never. Null: limits.idle_seconds.",
+};
+const TOKENS: Parameter = Parameter {
+    name: "max_tokens",
+    rule: BOUND,
+    required: false,
+    description: "Tokens it may spend, at most limits.tokens where that is set; else 0: no cap. Null: limits.tokens.",
+};
 const DETAIL: Parameter = Parameter {
     name: "detail",
     rule: Rule::Choice { values: &DETAILS, default: Some("summary") },
@@ -161,8 +187,8 @@ impl ToolName {
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Status => &[],
-            Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, TIMEOUT, DETAIL, KEY],
-            Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, KEY],
+            Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, TIMEOUT, QUEUE, IDLE, TOKENS, DETAIL, KEY],
+            Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, DEADLINE, QUEUE, IDLE, TOKENS, KEY],
             Self::JobStatus => &[JOB_ID, JOB_WORKSPACE, WAIT, SINCE],
             Self::JobCancel => &[JOB_ID, JOB_WORKSPACE],
             Self::JobResult | Self::JobConsumeResult => &[JOB_ID, JOB_WORKSPACE, DETAIL],
@@ -202,8 +228,7 @@ impl ToolName {
                  tracked files are copied into a container without a network, the task and what Codex reads go to the model provider at the cost of the \
                  configured API key, and your files are never changed. The job survives this server and this client. Use it for work of more than a few \
                  minutes, or for several tasks at once (those over the limit wait in a queue); for a short task whose answer you need now use \
-                 codex_delegate. Then wait with codex_job_status (wait_seconds), and read codex_job_result. The deadline is the server's \
-                 limits.deadline_seconds."
+                 codex_delegate. Then wait with codex_job_status (wait_seconds), and read codex_job_result."
             }
             Self::JobStatus => {
                 "Says where one job stands: status (running, done, failed, cancelled, timeout), the finer state and reason, queue position, and what \

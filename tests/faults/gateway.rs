@@ -62,7 +62,7 @@ fn process(program: &str, world: &World) -> Command {
     anchorhold::process::command(program, world.repo.path())
 }
 
-fn kill9(world: &World) {
+pub fn kill9(world: &World) {
     let before = account::restarts(world);
     signal(world, "-KILL");
     let begun = Instant::now();
@@ -148,6 +148,20 @@ fn killed_again_and_again() -> Row {
     running(&[], |world| (0..5).for_each(|_| kill9(world)), &UNHARMED, true)
 }
 
+/// Watches two jobs until both have ended, one after the other.
+pub fn one_after_the_other(world: &World, first: &str, second: &str) {
+    loop {
+        // The one that had the slot keeps it.
+        let (waits, runs) = (world.status(second), world.status(first));
+        if runs["result_available"] == true {
+            break;
+        }
+        assert!(waits["state"] == "queued" || world.status(first)["state"] != "running", "both at once: {waits:#} {runs:#}");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    world.wait_for(second, |status| status["result_available"] == true);
+}
+
 /// One job runs and one waits behind it: both complete, one after the other.
 fn queued(deed: fn(&World)) -> Row {
     let world = World::product_with(&[("ANCHORHOLD_ENGINE_MAX_RUNNING_JOBS", "1")]);
@@ -156,18 +170,9 @@ fn queued(deed: fn(&World)) -> Row {
     let second = world.detach(&quick_task());
     world.wait_for(&second, |status| status["state"] == "queued");
     deed(&world);
-    loop {
-        // The one that had the slot keeps it.
-        let (ahead, behind) = (world.status(&second), world.status(&first));
-        if behind["result_available"] == true {
-            break;
-        }
-        assert!(ahead["state"] == "queued" || world.status(&first)["state"] != "running", "both at once: {ahead:#} {behind:#}");
-        std::thread::sleep(std::time::Duration::from_millis(300));
-    }
+    one_after_the_other(&world, &first, &second);
     let (code, out, err) = world.run(&["consume", &first], &[]);
     assert_eq!(code, Some(0), "{out}{err}");
-    world.wait_for(&second, |status| status["result_available"] == true);
     account::every_slot_is_free(&world);
     account::the_chain_holds(&world);
     world.aftermath(&second, &UNHARMED)

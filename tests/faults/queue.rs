@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::account;
 use crate::case::{Case, Row};
 use crate::support::docker;
 use crate::support::rehearsal::{Step, task};
@@ -19,6 +20,7 @@ pub const CASES: &[Case] = &[
         points: &[],
         run: death,
     },
+    Case { id: "queue.restart_order", fault: "kill -9 of the gateway, twice", step: "waiting for a slot", points: &[], run: restart_order },
     Case { id: "queue.limit", fault: "the limit is raised, lowered, and brought by others", step: "waiting for a slot", points: &[], run: limit },
     Case { id: "queue.timeout", fault: "no slot for longer than a job may wait", step: "waiting for a slot", points: &[], run: too_long },
 ];
@@ -33,7 +35,7 @@ const NEVER_RAN: Expected = Expected { states: &["timeout"], reasons: &["queue_t
 const KILLED: Expected = Expected { states: &["interrupted"], reasons: &["interrupted"], patches: &["partial"] };
 
 /// Slots and waiting jobs as the gateway tells them.
-fn limits(world: &World, more: &[&str], variables: &[(&str, &str)]) -> (u64, u64, u64) {
+pub fn limits(world: &World, more: &[&str], variables: &[(&str, &str)]) -> (u64, u64, u64) {
     let (code, out, err) = world.run(&[&["gateway", "limits", "--json"], more].concat(), variables);
     assert_eq!(code, Some(0), "{out}{err}");
     let told: Value = serde_json::from_str(&out).expect("one JSON document");
@@ -57,7 +59,7 @@ fn start(world: &World, flags: &[&str], task: &str) -> String {
     job_id(&out)
 }
 
-fn waits_at(world: &World, job: &str, place: u64) {
+pub fn waits_at(world: &World, job: &str, place: u64) {
     world.wait_for(job, |status| status["state"] == "queued" && status["queue_position"] == place);
 }
 
@@ -98,7 +100,8 @@ fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        // What went wrong in a thread is what the row says.
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
 
@@ -143,7 +146,10 @@ fn fifty() -> Row {
         let overtaken = times[..place].iter().filter(|(from, _)| from > at).count();
         assert!(overtaken < SLOTS, "place {place} overtook {overtaken}: {times:?}");
     }
-    in_threads(JOBS, |at| assert_eq!(world.run(&["consume", "--json", &jobs[at]], &[]).0, Some(0)));
+    in_threads(JOBS, |at| {
+        let (code, out, err) = world.run(&["consume", "--json", &jobs[at]], &[]);
+        assert_eq!(code, Some(0), "{out}{err}");
+    });
     let took = begun.elapsed().as_secs_f64();
     Row { note: format!("{JOBS} jobs in order, at most {most} at once, in {took:.0} s"), ..world.aftermath(&holder, &CANCELLED) }
 }
@@ -176,6 +182,39 @@ fn death() -> Row {
         assert!(world.run(&["consume", "--json", job], &[]).0.is_some(), "killed");
     }
     world.aftermath(&holder, &KILLED)
+}
+
+/// Whoever is back first, each stands where it stood.
+fn restart_order() -> Row {
+    const WAITING: u64 = 5;
+    let (world, holder) = one_slot();
+    let waiting: Vec<String> = (1..=WAITING)
+        .map(|place| {
+            let job = start(&world, &[], &quick_task());
+            waits_at(&world, &job, place);
+            job
+        })
+        .collect();
+    for _ in 0..2 {
+        crate::gateway::kill9(&world);
+        // All are back: the place that the gateway itself gives is not one that a cell remembers.
+        let begun = Instant::now();
+        while limits(&world, &[], &[]) != (1, 1, WAITING) {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", limits(&world, &[], &[]));
+        }
+        let places: Vec<u64> = waiting.iter().filter_map(|job| account::of_job(&world, job)["queue_position"].as_u64()).collect();
+        assert_eq!(places, Vec::from_iter(1..=WAITING));
+    }
+    cancel(&world, &holder);
+    for job in &waiting {
+        world.wait_for(job, |status| status["state"] == "completed");
+    }
+    let begun: Vec<u64> = waiting.iter().map(|job| ran(&world, job).0).collect();
+    assert!(begun.is_sorted(), "they began at {begun:?}");
+    for job in &waiting {
+        assert_eq!(world.run(&["consume", "--json", job], &[]).0, Some(0));
+    }
+    world.aftermath(&holder, &CANCELLED)
 }
 
 fn limit() -> Row {

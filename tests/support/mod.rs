@@ -290,7 +290,10 @@ impl Drop for TestEnv {
         }
         if let Some(gateway) = &self.own_gateway {
             // A job alone makes the socket's volume, too.
-            docker(&["rm", "-fv", gateway]);
+            // By its label: a test may have renamed it.
+            for id in docker(&["ps", "-aq", "--filter", &format!("label=anchorhold.gateway={gateway}")]).lines() {
+                docker(&["rm", "-fv", id]);
+            }
             docker(&["volume", "rm", "-f", &format!("{gateway}-socket"), &format!("{gateway}-state")]);
         }
     }

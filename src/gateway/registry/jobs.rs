@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde_json::Map;
 use sha2::{Digest as _, Sha256};
@@ -53,8 +54,8 @@ impl Registry {
             }
             // Only one that we know to have held a slot may go before the others.
             let resume = resume && job.record.holds_slot;
-            let stopped = job.record.stopped;
-            let changes = state.slots.join(job_id, resume);
+            let (stopped, place) = (job.record.stopped, job.record.place);
+            let changes = state.slots.join(job_id, resume, place);
             let touched = state.tell(changes);
             // Said again to an `init` that was away when it was said first.
             if let (Some(code), Some(job)) = (stopped, state.jobs.get(job_id)) {
@@ -67,7 +68,8 @@ impl Registry {
         Some(SlotSession { serial, messages, cancel })
     }
 
-    /// The peer closed its slot connection: the slot, or the place in the queue, is free.
+    /// The peer closed its slot connection: the slot, or the place in the queue, is free. Unless the gateway itself stood still just now: then the peer
+    /// gave up on it, and will be back.
     pub fn close_slot(&self, job_id: &str, serial: u64) {
         let touched = {
             let mut guard = lock(&self.state);
@@ -77,7 +79,11 @@ impl Registry {
                 return;
             }
             job.slot = None;
-            job.record.holds_slot = false;
+            if state.absence.look(Instant::now()) {
+                state.slots.step_out(job_id);
+                return;
+            }
+            (job.record.holds_slot, job.record.place) = (false, None);
             let changes = state.slots.leave(job_id);
             let mut touched = state.tell(changes);
             touched.push(job_id.to_owned());
@@ -86,10 +92,13 @@ impl Registry {
         self.persist_all(&touched);
     }
 
-    /// No longer keeps slots for jobs that held one before a restart and did not come back.
-    pub fn forget_awaited(&self) {
+    /// Called twice a second: notices when this did not happen for a while, and lets go of slots and places that nobody came back for.
+    pub fn beat(&self) {
         let touched = {
             let mut state = lock(&self.state);
+            if !state.absence.beat(Instant::now()) {
+                return;
+            }
             let changes = state.slots.forget_awaited();
             state.tell(changes)
         };

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use self::spend::{Denied, Place, Reservation, Settlement};
+use super::absence::Absence;
 use super::budget::Known;
 use super::failure::now_unix;
 use super::fingerprint::policy_sha256;
@@ -84,6 +85,7 @@ pub struct Totals {
 struct State {
     jobs: HashMap<String, Job>,
     slots: SlotQueue,
+    absence: Absence,
     credentials: HashMap<String, Arc<Secret>>,
     ceilings: Ceilings,
     instances: Instances,
@@ -167,8 +169,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Registry {
-    /// Opens the state below `root` and reads everything back.
-    pub fn open(root: &Path) -> Result<Self> {
+    /// Opens the state below `root` and reads everything back. For the time of `grace` slots and places are held for those who have not come back.
+    pub fn open(root: &Path, grace: Duration) -> Result<Self> {
         let store = Store::open(root)?;
         let mut ledger = Ledger::open(root)?;
         let (records, unreadable) = store.jobs()?;
@@ -177,7 +179,7 @@ impl Registry {
         }
         let mut credentials = HashMap::new();
         let mut jobs = HashMap::new();
-        let (mut awaited, mut left_over) = (Vec::new(), Vec::new());
+        let (mut awaited, mut line, mut left_over) = (Vec::new(), Vec::new(), Vec::new());
         for mut record in records {
             // What was being sent when the gateway died was perhaps answered, and nobody heard what it cost.
             let unheard = std::mem::take(&mut record.reserved);
@@ -197,10 +199,12 @@ impl Registry {
             }
             if record.holds_slot {
                 awaited.push(record.job_id.clone());
+            } else if let Some(number) = record.place {
+                line.push((number, record.job_id.clone()));
             }
             jobs.insert(record.job_id.clone(), Job::new(record));
         }
-        let slots = SlotQueue::new(store.slots().unwrap_or(DEFAULT_SLOTS), awaited);
+        let slots = SlotQueue::new(store.slots().unwrap_or(DEFAULT_SLOTS), awaited, line);
         let mut line = Map::new();
         line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         line.insert("jobs".to_owned(), jobs.len().into());
@@ -223,7 +227,17 @@ impl Registry {
         day.charged = day.charged.saturating_add(std::mem::take(&mut day.reserved));
         let (ceilings, instances, revoked) = (store.ceilings(), store.instances(), store.revoked());
         Ok(Self {
-            state: Mutex::new(State { jobs, slots, credentials, ceilings, instances, revoked, day, day_set_aside: 0 }),
+            state: Mutex::new(State {
+                jobs,
+                slots,
+                absence: Absence::new(Instant::now(), grace),
+                credentials,
+                ceilings,
+                instances,
+                revoked,
+                day,
+                day_set_aside: 0,
+            }),
             store,
             writing: Mutex::new(()),
             ledger: Mutex::new(ledger),
@@ -256,8 +270,11 @@ impl State {
                 Change::Queued(job_id, position) => (job_id, SlotMessage::Queued { position }),
             };
             let Some(job) = self.jobs.get_mut(&job_id) else { continue };
-            if message == SlotMessage::Granted && !job.record.holds_slot {
-                job.record.holds_slot = true;
+            let holds_slot = job.record.holds_slot || message == SlotMessage::Granted;
+            // None for one that no longer waits.
+            let place = self.slots.number(&job_id);
+            if (job.record.holds_slot, job.record.place) != (holds_slot, place) {
+                (job.record.holds_slot, job.record.place) = (holds_slot, place);
                 touched.push(job_id);
             }
             job.say(message);

@@ -114,6 +114,114 @@ async fn slots_of_those_who_do_not_come_back_are_given_on() {
     gateway.end().await;
 }
 
+/// One job that runs and three that wait, in this order.
+async fn with_a_line() -> Gateway {
+    let gateway = Gateway::start().await;
+    for n in 1..=4 {
+        gateway.admit(n, &Upstream::Rehearsal, |a| a.max_running_jobs = 1).await;
+    }
+    let _held = gateway.slot(1).await;
+    let mut waiting = Vec::new();
+    for (n, position) in [(4, 1), (2, 2), (3, 3)] {
+        let mut slot = gateway.open(n, Channel::Slot, false).await;
+        assert_eq!(told(&mut slot).await, SlotMessage::Queued { position });
+        waiting.push(slot);
+    }
+    gateway.end().await;
+    gateway
+}
+
+/// Takes a field out of the records of all jobs, as a gateway of an older build wrote them.
+fn without(gateway: &Gateway, field: &str) {
+    for entry in std::fs::read_dir(gateway.places.state.join("jobs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert!(record.as_object_mut().unwrap().remove(field).is_some());
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+}
+
+/// The places that the three are told, who come back in this order.
+async fn places_of(gateway: &Gateway, back: [u8; 3]) -> [u64; 3] {
+    let mut slots = Vec::new();
+    for n in back {
+        let mut slot = gateway.open(n, Channel::Slot, false).await;
+        assert!(matches!(told(&mut slot).await, SlotMessage::Queued { .. }));
+        slots.push(slot);
+    }
+    let mut places = [0; 3];
+    for (place, n) in places.iter_mut().zip(back) {
+        *place = gateway.account(n).await.queue_position.unwrap();
+    }
+    places
+}
+
+#[tokio::test]
+async fn places_outlive_a_restart_whoever_is_back_first() {
+    let mut gateway = with_a_line().await;
+    for back in [[3, 2, 4], [2, 4, 3]] {
+        gateway.run().await;
+        let expected = back.map(|n| match n {
+            4 => 1,
+            2 => 2,
+            _ => 3,
+        });
+        assert_eq!(places_of(&gateway, back).await, expected);
+        gateway.end().await;
+    }
+    // The control: of records without it the order is that of coming back.
+    without(&gateway, "place");
+    gateway.run().await;
+    assert_eq!(places_of(&gateway, [3, 2, 4]).await, [1, 2, 3]);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn the_slot_goes_down_the_line_after_a_restart_and_waits_for_nobody_for_ever() {
+    let mut gateway = with_a_line().await;
+    gateway.timing.awaited = Duration::from_secs(3);
+    gateway.run().await;
+    // Neither the one that ran nor the first in line comes back.
+    let mut third = gateway.open(3, Channel::Slot, false).await;
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 3 });
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 2 });
+    assert_eq!(told(&mut second).await, SlotMessage::Granted);
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 1 });
+    // It comes after all, and nobody who came later stands before it.
+    let mut first = gateway.open(4, Channel::Slot, false).await;
+    assert_eq!(told(&mut first).await, SlotMessage::Queued { position: 1 });
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    drop(second);
+    assert_eq!(told(&mut first).await, SlotMessage::Granted);
+    gateway.end().await;
+}
+
+#[tokio::test]
+async fn who_gave_up_a_gateway_that_stood_still_keeps_slot_and_place() {
+    let gateway = Gateway::start().await;
+    for n in 1..=3 {
+        gateway.admit(n, &Upstream::Rehearsal, |a| a.max_running_jobs = 1).await;
+    }
+    let held = gateway.slot(1).await;
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    let mut third = gateway.open(3, Channel::Slot, false).await;
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    // The gateway lives on this thread, so it stands still, too.
+    std::thread::sleep(Duration::from_secs(5));
+    drop((held, second, third));
+    let mut third = gateway.open(3, Channel::Slot, false).await;
+    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    let mut held = gateway.open(1, Channel::Slot, true).await;
+    assert_eq!(told(&mut held).await, SlotMessage::Granted);
+    let mut second = gateway.open(2, Channel::Slot, false).await;
+    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    let status = gateway.admin(&AdminRequest::Status).await;
+    assert!(matches!(status, AdminResponse::Status { running: 1, queued: 2, .. }), "{status:?}");
+    gateway.end().await;
+}
+
 #[tokio::test]
 async fn control_refuses_what_is_malformed_and_repeats_no_credential() {
     let gateway = Gateway::start().await;

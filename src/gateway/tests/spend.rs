@@ -301,9 +301,9 @@ fn found_by_the_next(gateway: &Gateway) -> (u64, u64) {
     }
     let directory = tempfile::tempdir().unwrap();
     copy(&gateway.places.state, directory.path());
-    let once = super::registry::Registry::open(directory.path()).unwrap().account(&job(1)).unwrap();
+    let once = super::registry::Registry::open(directory.path(), Duration::ZERO).unwrap().account(&job(1)).unwrap();
     // One that dies again at once finds the same.
-    let twice = super::registry::Registry::open(directory.path()).unwrap().account(&job(1)).unwrap();
+    let twice = super::registry::Registry::open(directory.path(), Duration::ZERO).unwrap().account(&job(1)).unwrap();
     assert_eq!((once.charged_tokens, once.reserved_tokens), (twice.charged_tokens, twice.reserved_tokens));
     (once.charged_tokens, once.reserved_tokens)
 }

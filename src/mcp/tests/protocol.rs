@@ -139,6 +139,19 @@ async fn bad_arguments_are_named_and_never_repeated() {
             ("codex_delegate", json!({"task": "x", "idempotency_key": "k".repeat(201)}), "idempotency_key"),
             ("codex_delegate", json!({"task": "x", "workspace": secret}), "workspace"),
             ("codex_delegate_async", json!({"task": "x", "timeout_seconds": 30}), "timeout_seconds"),
+            ("codex_delegate", json!({"task": "x", "deadline_seconds": 30}), "deadline_seconds"),
+            ("codex_delegate", json!({"task": "x", "queue_seconds": 0}), "queue_seconds"),
+            ("codex_delegate", json!({"task": "x", "idle_seconds": 1}), "idle_seconds"),
+            ("codex_delegate", json!({"task": "x", "max_tokens": -1}), "max_tokens"),
+            ("codex_delegate", json!({"task": "x", "max_tokens": secret}), "max_tokens"),
+            ("codex_delegate_async", json!({"task": "x", "deadline_seconds": 9}), "deadline_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "deadline_seconds": 604_801}), "deadline_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "deadline_seconds": 30.5}), "deadline_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "queue_seconds": 2_592_001}), "queue_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "queue_seconds": -1}), "queue_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "idle_seconds": -1}), "idle_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "idle_seconds": 1e300}), "idle_seconds"),
+            ("codex_delegate_async", json!({"task": "x", "max_tokens": 1_000_000_000_001_i64}), "max_tokens"),
             ("codex_job_status", json!({"job_id": "a\nb"}), "job_id"),
             ("codex_job_status", json!({"job_id": "x", "wait_seconds": 56}), "wait_seconds"),
             ("codex_job_status", json!({"job_id": "x", "wait_seconds": -1}), "wait_seconds"),
@@ -157,6 +170,12 @@ async fn bad_arguments_are_named_and_never_repeated() {
             assert_eq!((&error["repair"]["next_step"], &error["repair"]["tool"]), (&json!("correct_arguments"), &json!(tool)));
             assert!(!error.to_string().contains(secret), "{error}");
         }
+        // Well within: what fails then is the engine that is not there.
+        let bounds = json!({"task": "x", "deadline_seconds": 10, "queue_seconds": 1, "idle_seconds": 0, "max_tokens": 1});
+        let started = session.error("codex_delegate_async", bounds).await;
+        assert!(started["code"] != "invalid_arguments", "{started}");
+        let error = session.error("codex_delegate_async", json!({"task": "x", "idle_seconds": 3})).await;
+        assert_eq!(error["invalid_arguments"][0]["reason"], "must be 0 (never) or between 5 and 604800");
         let error = session.error("codex_delegate", json!({secret: 1, "task": "x"})).await;
         assert!(!error.to_string().contains(secret));
         assert_eq!(error["invalid_arguments"][0]["field_withheld"], true);

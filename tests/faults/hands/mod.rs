@@ -2,6 +2,7 @@
 
 mod clock;
 mod frozen;
+mod gateway;
 mod output;
 mod removed;
 mod signalled;
@@ -13,7 +14,7 @@ use crate::world::{Expected, World, quick_task};
 
 /// All of this area.
 pub fn cases() -> Vec<Case> {
-    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES].concat()
+    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES, gateway::CASES].concat()
 }
 
 /// The agent's first deed is sealed, the second never happened.
