@@ -69,6 +69,9 @@ impl Registry {
 
     /// The peer closed its slot connection: the slot, or the place in the queue, is free.
     pub fn close_slot(&self, job_id: &str, serial: u64) {
+        if crate::weaken::off("fault.slot_release") {
+            return;
+        }
         let touched = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;

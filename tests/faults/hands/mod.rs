@@ -2,8 +2,10 @@
 
 mod clock;
 mod frozen;
+mod full;
+mod images;
 mod output;
-mod removed;
+pub mod removed;
 mod signalled;
 
 use crate::case::Case;
@@ -13,7 +15,7 @@ use crate::world::{Expected, World, quick_task};
 
 /// All of this area.
 pub fn cases() -> Vec<Case> {
-    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES].concat()
+    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES, full::CASES, images::CASES].concat()
 }
 
 /// The agent's first deed is sealed, the second never happened.
