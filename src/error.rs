@@ -267,6 +267,19 @@ impl Error {
         self
     }
 
+    /// Whether a full disk, or a quota that is used up, is the cause.
+    pub fn is_for_space(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            if cause.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded)) {
+                return true;
+            }
+            next = cause.source();
+        }
+        self.code == Code::OutOfDisk
+    }
+
     /// The message followed by those of its causes.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();

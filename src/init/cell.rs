@@ -145,8 +145,8 @@ async fn job() -> u8 {
             return 1;
         }
     };
-    let resealed = earlier.is_some();
-    let mut facts = earlier.unwrap_or_default();
+    let resealed = earlier.is_some() && !weaken::off("fault.reseal_only");
+    let mut facts = earlier.filter(|_| resealed).unwrap_or_default();
     if !resealed {
         facts.timings.started_unix_ms = now_unix_ms();
     }
@@ -320,7 +320,7 @@ impl Cell {
         self.phase(Phase::Unpacking, None);
         let begun = Instant::now();
         if let Err(e) = self.unpack().await {
-            return Ending::internal(format!("The workspace could not be unpacked: {}.", e.chain()));
+            return not_unpacked(&e);
         }
         self.update(|facts| {
             facts.unpacked = true;
@@ -626,6 +626,12 @@ impl Cell {
     pub async fn kill_everything(&self) -> bool {
         matches!(self.reaper.kill_all(KILL_SECONDS).await, Ok(true))
     }
+}
+
+/// A full disk is no defect of ours, and has its own reason.
+fn not_unpacked(e: &Error) -> Ending {
+    let detail = format!("The workspace could not be unpacked: {}.", e.chain());
+    if e.is_for_space() { Ending::new(Reason::Disk, detail) } else { Ending::internal(detail) }
 }
 
 fn check_manifest(path: &Path, sha256: &str) -> Result<()> {

@@ -111,7 +111,7 @@ fn is_stopped(pid: Pid) -> bool {
 /// Watches until dropped; ends the job through [`Cell::stop`].
 pub async fn watch(cell: &Cell, codex: Pid) {
     let limit = Duration::from_secs(cell.request.idle_seconds);
-    if limit.is_zero() {
+    if limit.is_zero() || crate::weaken::off("fault.idle") {
         return;
     }
     let pause = (limit / 8).clamp(FASTEST, SLOWEST);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unpack;
 use super::{privileges, state};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::manifest::{Manifest, ManifestCaps};
 use crate::protocol::paths;
@@ -29,6 +29,8 @@ pub enum Answer<T> {
     Done(T),
     /// It did not; in our words.
     Failed(String),
+    /// It did not, because the disk is full; in our words.
+    NoSpace(String),
 }
 
 /// Runs one part and returns the exit code.
@@ -40,6 +42,7 @@ pub fn run<O: serde::de::DeserializeOwned, T: Serialize>(work: impl FnOnce(O) ->
 fn answer<T: Serialize>(result: Result<T>) -> bool {
     let answer = match result {
         Ok(done) => Answer::Done(done),
+        Err(e) if e.is_for_space() => Answer::NoSpace(e.chain()),
         Err(e) => Answer::Failed(e.chain()),
     };
     let written = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|text| {
@@ -234,6 +237,7 @@ pub async fn call<O: Serialize, T: serde::de::DeserializeOwned>(reaper: &super::
     match serde_json::from_slice(&answer) {
         Ok(Answer::Done(done)) => Ok(done),
         Ok(Answer::Failed(message)) => Err(Error::internal(message)),
+        Ok(Answer::NoSpace(message)) => Err(Error::new(Code::OutOfDisk, message)),
         Err(_) => {
             let ended = reaper.wait(pid).await;
             Err(Error::internal(format!("init {part} ended without an answer (code {:?}, signal {:?})", ended.exit_code, ended.signal)))

@@ -79,16 +79,17 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
     let id = &labels.id;
     let labels = JobLabels { ended: Some(ended), ..labels.clone() };
     let engine = core.engine().await?;
-    match super::create::container(&engine, &spec::tombstone(image_id, &labels)?).await {
-        Ok(_) => {}
-        // Another process buries it too, or died over that. What it had to say is as true.
-        Err(e) if e.details.get("conflict") == Some(&true.into()) => {}
-        Err(e) => return Err(e),
+    let late = weaken::off("fault.tombstone_first");
+    if !late {
+        make_tombstone(&engine, image_id, &labels).await?;
     }
     fault::point("bury.made");
     // The engine decides between this and a start that was asked for before: what has started is not said to have never run.
     let removal = engine.remove_stopped(container).await?;
     fault::point("bury.claimed");
+    if late {
+        make_tombstone(&engine, image_id, &labels).await?;
+    }
     if removal == Removal::Runs {
         forget_tombstone(core, id).await?;
         return Ok(false);
@@ -99,6 +100,14 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
         remove(core, id, container).await;
     }
     Ok(removal == Removal::Removed)
+}
+
+async fn make_tombstone(engine: &Engine, image_id: &str, labels: &JobLabels) -> Result<()> {
+    match super::create::container(engine, &spec::tombstone(image_id, labels)?).await {
+        // Where one is there, another process buries it too, or died over that. What it had to say is as true.
+        Err(e) if e.details.get("conflict") != Some(&true.into()) => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Gives a tombstone the job's name. Of several each does this, because the one that took the job away may die before; and the name is free only

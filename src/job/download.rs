@@ -106,11 +106,24 @@ async fn once(core: &Core, container: &ContainerRef, path: &str, expected: &'sta
     match (broken, pieces) {
         (Some(e), _) => Err(e),
         (None, Ok(pieces)) => Ok(Some(pieces)),
-        (None, Err(e)) => Err(Error::new(Code::JobFailed, format!("read {path} of the job"))
-            .with_source(e)
-            .with_hint("the job's files are damaged; start a new job")),
+        (None, Err(e)) => Err(unread(path, e)),
     }
 }
+
+/// Why a download could not be read: for want of room here, which says nothing about the job, or because it is not what a job's directory holds.
+fn unread(path: &str, e: io::Error) -> Error {
+    if e.get_ref().is_some_and(|cause| cause.is::<NotKept>()) {
+        return Error::new(Code::SetupFailed, format!("keep {path} of the job for as long as it is looked at"))
+            .with_source(e)
+            .with_hint("the job is unharmed; see that TMPDIR names a writable directory with free space, and ask again");
+    }
+    Error::new(Code::JobFailed, format!("read {path} of the job")).with_source(e).with_hint("the job's files are damaged; start a new job")
+}
+
+/// A temporary file of ours took no more.
+#[derive(Debug, thiserror::Error)]
+#[error("a temporary file could not be written: {0}")]
+struct NotKept(io::Error);
 
 /// The async stream's bytes for a blocking reader. A stream that broke looks ended here; the sender knows better.
 struct ChunkReader {
@@ -185,6 +198,12 @@ fn plain_name(path: &[u8]) -> Option<&[u8]> {
 
 fn take(input: impl Read, size: u64) -> io::Result<Piece> {
     let mut data = SpooledTempFile::new(IN_MEMORY);
+    let sha256 = keep(input, size, &mut data)?;
+    Ok(Piece { data, sha256 })
+}
+
+/// Copies so many bytes, no fewer, and gives their digest.
+fn keep(input: impl Read, size: u64, data: &mut impl io::Write) -> io::Result<String> {
     let mut hash = sha2::Sha256::new();
     let mut input = input.take(size);
     let mut buffer = vec![0; 64 << 10];
@@ -193,13 +212,13 @@ fn take(input: impl Read, size: u64) -> io::Result<Piece> {
         let n = input.read(&mut buffer)?;
         let Some(part) = buffer.get(..n).filter(|part| !part.is_empty()) else { break };
         hash.update(part);
-        data.write_all(part)?;
+        data.write_all(part).map_err(|e| io::Error::other(NotKept(e)))?;
         taken += n as u64;
     }
     if taken != size {
         return Err(bad("the archive is cut"));
     }
-    Ok(Piece { data, sha256: crate::protocol::manifest::hex(&hash.finalize()) })
+    Ok(crate::protocol::manifest::hex(&hash.finalize()))
 }
 
 #[cfg(test)]
@@ -263,6 +282,15 @@ pub(super) mod tests {
         let bytes = archive(&[(b"out/result.json", T::Regular, b"abc")]);
         let pieces = read(bytes.as_slice(), EXPECTED).unwrap();
         assert_eq!(pieces["result.json"].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn a_full_disk_here_is_no_damage_of_the_job() {
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let here = unread("/job/out", keep(&b"abc"[..], 3, &mut full).unwrap_err());
+        assert!(here.code == Code::SetupFailed && here.hint.is_some_and(|hint| hint.contains("TMPDIR") && hint.contains("unharmed")));
+        let there = unread("/job/out", keep(&b"abc"[..], 4, &mut Vec::new()).unwrap_err());
+        assert_eq!(there.code, Code::JobFailed);
     }
 
     #[test]

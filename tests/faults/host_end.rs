@@ -12,7 +12,7 @@ use crate::world::{Expected, World, quick_task, slow_task};
 /// Sealed by a second start: what was done until the kill is there.
 pub const INTERRUPTED: Expected = Expected { states: &["interrupted"], reasons: &["interrupted"], patches: &["partial"] };
 const CANCELLED: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["partial", "empty"] };
-const CANCELLED_EARLY: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["none"] };
+pub const CANCELLED_EARLY: Expected = Expected { states: &["cancelled"], reasons: &["cancelled"], patches: &["none"] };
 
 const fn read(id: &'static str, step: &'static str, points: &'static [&'static str], run: fn() -> Row) -> Case {
     Case { id, fault: "kill -9 of `result`", step, points, run }
@@ -221,16 +221,28 @@ fn cancelling(point: &str, seconds: u64, expected: &Expected) -> Row {
 
 /// A process cancels a job that another one is about to start, and dies; then the other one dies, too.
 fn burying(point: &str, expected: &Expected) -> Row {
-    let world = World::with(&[]);
-    let mut child = world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]);
-    let job = appears(&world);
-    wait_until_stopped(child.id());
-    killed(&world, &["cancel", "--json", &job], point);
+    bury_and_die(&World::with(&[]), point, expected)
+}
+
+/// A stopped process that does not outlive a failed case.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0.id(), "KILL");
+        let _ = self.0.wait();
+    }
+}
+
+pub fn bury_and_die(world: &World, point: &str, expected: &Expected) -> Row {
+    let child = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]));
+    let job = appears(world);
+    wait_until_stopped(child.0.id());
+    killed(world, &["cancel", "--json", &job], point);
     let state = world.status(&job)["state"].clone();
     let alive = if expected.states == NEVER_RAN.states { json!("preparing") } else { json!("cancelled") };
     assert_eq!(state, alive, "the one who delivers it lives");
-    signal(child.id(), "KILL");
-    child.wait().expect("it ends");
+    drop(child);
     world.aftermath(&job, expected)
 }
 

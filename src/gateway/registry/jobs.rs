@@ -71,6 +71,9 @@ impl Registry {
     /// The peer closed its slot connection: the slot, or the place in the queue, is free. Unless the gateway itself stood still just now: then the peer
     /// gave up on it, and will be back.
     pub fn close_slot(&self, job_id: &str, serial: u64) {
+        if crate::weaken::off("fault.slot_release") {
+            return;
+        }
         let touched = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;

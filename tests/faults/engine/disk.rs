@@ -21,9 +21,9 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Room for a delivery, Codex's home, and the reserve of the seal; little more.
-const BYTES: u64 = 512 << 20;
+pub const BYTES: u64 = 512 << 20;
 
-fn engine() -> (OwnEngine, World) {
+pub fn engine() -> (OwnEngine, World) {
     let engine = OwnEngine::start(&product_image(), Options { bytes: BYTES, ..Options::default() });
     let world = World::product_on(&engine.host(), &[("ANCHORHOLD_LIMITS_DISK", "8GiB"), ("ANCHORHOLD_ENGINE_AWAY_SECONDS", "10")]);
     world.warm();
@@ -31,13 +31,13 @@ fn engine() -> (OwnEngine, World) {
 }
 
 /// Leaves this many kilobytes free.
-fn fill(engine: &OwnEngine, kilobytes: u64) {
+pub fn fill(engine: &OwnEngine, kilobytes: u64) {
     let free = engine.inside("df --output=avail -k \"$DATA\" | tail -1", &[]);
     let free: u64 = free.trim().parse().expect("kilobytes");
     engine.inside(&format!("head -c {}k /dev/zero >\"$DATA/ballast\"", free.saturating_sub(kilobytes)), &[]);
 }
 
-fn free_again(engine: &OwnEngine) {
+pub fn free_again(engine: &OwnEngine) {
     engine.inside("rm -f \"$DATA/ballast\"", &[]);
 }
 

@@ -3,10 +3,11 @@
 mod calls;
 mod disk;
 mod restart;
+mod steps;
 
 use crate::case::Case;
 
 /// All cases of this area.
 pub fn cases() -> Vec<Case> {
-    [restart::CASES, calls::CASES, disk::CASES].concat()
+    [restart::CASES, calls::CASES, disk::CASES, steps::CASES].concat()
 }

@@ -2,9 +2,11 @@
 
 mod clock;
 mod frozen;
+mod full;
 mod gateway;
+mod images;
 mod output;
-mod removed;
+pub mod removed;
 mod signalled;
 
 use crate::case::Case;
@@ -14,7 +16,17 @@ use crate::world::{Expected, World, quick_task};
 
 /// All of this area.
 pub fn cases() -> Vec<Case> {
-    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES, gateway::CASES].concat()
+    [
+        clock::CASES,
+        removed::CASES,
+        signalled::CASES,
+        frozen::CASES,
+        output::CASES,
+        gateway::CASES,
+        full::CASES,
+        images::CASES,
+    ]
+    .concat()
 }
 
 /// The agent's first deed is sealed, the second never happened.

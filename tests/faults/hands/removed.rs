@@ -132,8 +132,11 @@ fn with_gateway_state() -> Row {
 }
 
 fn swept() -> Row {
-    let world = World::product();
-    let job = ended(&world);
+    removed_then_swept(&World::product())
+}
+
+pub fn removed_then_swept(world: &World) -> Row {
+    let job = ended(world);
     remove(&job);
     // What belongs to nobody is swept at this age.
     std::thread::sleep(std::time::Duration::from_secs(32));

@@ -1,0 +1,93 @@
+//! The engine stops or dies while `init` unpacks and while it seals, and its disk is full then. Each job is held at its step by a fault point.
+
+use serde_json::Value;
+
+use super::disk::{fill, free_again};
+use crate::case::{Case, Row};
+use crate::support::own_engine::{Options, OwnEngine};
+use crate::support::weakened::weakened_image;
+use crate::world::{Expected, PATIENCE, World, job_id, quick_task};
+
+const fn case(id: &'static str, fault: &'static str, step: &'static str, points: &'static [&'static str], run: fn() -> Row) -> Case {
+    Case { id, fault, step, points, run }
+}
+
+pub const CASES: &[Case] = &[
+    case("engine.stop.unpacking", "engine stopped, started again", "`init` unpacks", &["part.unpacking"], || unpacking(OwnEngine::stop)),
+    case("engine.kill.unpacking", "kill -9 of the engine, started again", "`init` unpacks", &["part.unpacking"], || unpacking(OwnEngine::kill)),
+    case("engine.stop.sealing", "engine stopped, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::stop)),
+    case("engine.kill.sealing", "kill -9 of the engine, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::kill)),
+    case("engine.disk.unpacking", "the engine's disk is full", "`init` unpacks", &[], disk_unpacking),
+    case("engine.disk.sealing", "the engine's disk is full, and has room again later", "`init` seals", &["part.sealing"], disk_sealing),
+];
+
+/// The agent never ran on a whole tree: nothing is said about changes.
+const UNSAID: Expected = Expected { states: &["interrupted"], reasons: &["interrupted"], patches: &["none"] };
+/// Codex was through. An engine that kills its cells ends the seal, and a second start makes it; one that only asks for their end lets it through.
+const SEALED: Expected = Expected { states: &["interrupted", "completed"], reasons: &["interrupted", "completed"], patches: &["whole"] };
+const FULL: Expected = Expected { states: &["failed"], reasons: &["disk"], patches: &["none"] };
+/// Far longer than an engine takes to end its cells.
+const HELD: &str = "=wait:120000";
+
+/// A job that its own engine's `init` holds at a step; the state that the product gives to it then.
+fn held(options: Options, point: &str, state: &str) -> (OwnEngine, World, String) {
+    let engine = OwnEngine::start(&weakened_image(), options);
+    let world = World::with_on(&engine.host(), &[]);
+    world.warm();
+    let fault = format!("{point}{HELD}");
+    let (code, out, err) = world.run(&["delegate", "--detach", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT_JOB", &fault)]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let job = job_id(&out);
+    world.wait_for(&job, |status| status["state"] == state);
+    // The part is a child of its own: `init` under another name until it has become Codex.
+    let begun = std::time::Instant::now();
+    while engine.processes("exe").is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "no part of `init` runs");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    (engine, world, job)
+}
+
+fn away(point: &str, state: &str, fault: fn(&OwnEngine), expected: &Expected) -> Row {
+    let (engine, world, job) = held(Options::default(), point, state);
+    fault(&engine);
+    engine.up();
+    world.aftermath(&job, expected)
+}
+
+fn unpacking(fault: fn(&OwnEngine)) -> Row {
+    away("part.unpacking", "preparing", fault, &UNSAID)
+}
+
+fn sealing(fault: fn(&OwnEngine)) -> Row {
+    away("part.sealing", "sealing", fault, &SEALED)
+}
+
+/// A tree that packs well: its delivery has room, and what comes out of it has not.
+fn disk_unpacking() -> Row {
+    let (engine, world) = super::disk::engine();
+    world.repo.bash("head -c 150000000 /dev/zero >zeros.bin; git add .; git commit -qm zeros");
+    fill(&engine, 60 << 10);
+    let (code, out, err) = world.run(&["delegate", "--json", "--", &quick_task()], &[]);
+    let answer: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+    assert!(code != Some(0) && answer["no_changes"] != true, "{answer:#}");
+    let row = world.look(&job_id(&out), &FULL);
+    world.gone_after_consume(&job_id(&out));
+    free_again(&engine);
+    world.repo.bash("git rm -q zeros.bin; git commit -qm small");
+    world.next_one_works();
+    row
+}
+
+/// What was done is sealed as soon as there is room.
+fn disk_sealing() -> Row {
+    let (engine, world, job) = held(Options { bytes: super::disk::BYTES, ..Options::default() }, "part.sealing", "sealing");
+    fill(&engine, 0);
+    engine.docker(&["kill", "-s", "KILL", &World::container(&job)]);
+    let first = world.wait_for(&job, |status| status["result_available"] == true);
+    free_again(&engine);
+    let row = world.look(&job, &SEALED);
+    world.gone_after_consume(&job);
+    world.next_one_works();
+    Row { note: format!("with a full disk: {}", first["state"]), ..row }
+}
