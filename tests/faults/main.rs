@@ -25,9 +25,11 @@ mod host_end;
 mod init;
 mod kills;
 mod mcp;
+mod parts;
 mod processes;
 mod queue;
 mod races;
+mod raw;
 mod report;
 mod stuck;
 mod upstream;
@@ -55,6 +57,7 @@ fn cases() -> Vec<Case> {
         races::CASES,
         races::instances::CASES,
         races::scale::CASES,
+        races::idle::CASES,
         races::soak::CASES,
     ]
     .concat()
