@@ -1,5 +1,6 @@
 //! The product's parts as processes of this machine: their memory, open files and processor time.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 
 use crate::processes::{below, stat_field};
@@ -24,11 +25,45 @@ impl Size {
     }
 }
 
-/// Processor time of a process and of the children that it has waited for, in seconds; `None`: it is gone.
+/// Processor time of a process and of the children that it has waited for, in seconds, as it stands in `/proc/PID/stat`; `None`: it is gone. The kernel may
+/// count it in ticks: who runs for an instant at each tick pays for all of it.
 pub fn processor_seconds(pid: u32) -> Option<f64> {
     // utime, stime, cutime, cstime of proc(5), of all its threads.
-    let ticks: u64 = (14..=17).map(|field| stat_field::<u64>(pid, field)).sum::<Option<u64>>()?;
+    ticks(pid, 14..=17)
+}
+
+fn ticks(pid: u32, fields: std::ops::RangeInclusive<usize>) -> Option<f64> {
+    let ticks: u64 = fields.map(|field| stat_field::<u64>(pid, field)).sum::<Option<u64>>()?;
     Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Processor time as the scheduler measures it, thread by thread, added up from look to look.
+#[derive(Default)]
+pub struct Meter {
+    threads: BTreeMap<(u32, u32), f64>,
+    children: BTreeMap<u32, f64>,
+    total: f64,
+}
+
+impl Meter {
+    /// Takes in what a process used since the last look; a thread that ended between two looks takes its last part along. `None`: it is gone.
+    pub fn look(&mut self, pid: u32) -> Option<()> {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+            let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else { continue };
+            let seconds = text.split_ascii_whitespace().next()?.parse::<u64>().ok()? as f64 / 1e9;
+            self.total += seconds - self.threads.insert((pid, thread), seconds).unwrap_or(0.0);
+        }
+        // Of children that were waited for the kernel keeps nothing finer.
+        let children = ticks(pid, 16..=17)?;
+        self.total += children - self.children.insert(pid, children).unwrap_or(0.0);
+        Some(())
+    }
+
+    /// Seconds since the last call.
+    pub fn take(&mut self) -> f64 {
+        std::mem::take(&mut self.total)
+    }
 }
 
 /// The name of a process's program, as the kernel cuts it.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::contest::{answer, number};
 use crate::case::{Case, Row};
 use crate::mcp::Server;
-use crate::parts::processor_seconds;
+use crate::parts::{Meter, processor_seconds};
 use crate::processes::below;
 use crate::support::rehearsal::{Step, task};
 use crate::world::{PATIENCE, World};
@@ -22,24 +22,30 @@ const AT_ONCE: usize = 4;
 /// The longest wait of one call.
 const LONGEST: usize = 50;
 
-/// Processes of one part, and their processor time when it was last looked at.
+/// Processes of one part, and what they used.
 struct Group {
     name: &'static str,
     pids: Vec<u32>,
-    before: f64,
+    meter: Meter,
+    ticks: f64,
 }
 
 impl Group {
     fn new(name: &'static str, pids: Vec<u32>) -> Self {
-        let mut group = Self { name, pids, before: 0.0 };
-        group.used();
-        group
+        Self { name, pids, meter: Meter::default(), ticks: 0.0 }
     }
 
-    /// Seconds of processor time since the last call.
-    fn used(&mut self) -> f64 {
-        let now: f64 = self.pids.iter().map(|pid| processor_seconds(*pid).unwrap_or_else(|| panic!("{} {pid} is gone", self.name))).sum();
-        now - std::mem::replace(&mut self.before, now)
+    fn look(&mut self) {
+        for pid in &self.pids {
+            self.meter.look(*pid).unwrap_or_else(|| panic!("{} {pid} is gone", self.name));
+        }
+    }
+
+    /// Seconds of processor time since the last call: as the scheduler measures it, and in the kernel's ticks.
+    fn used(&mut self) -> (f64, f64) {
+        self.look();
+        let ticks: f64 = self.pids.iter().filter_map(|pid| processor_seconds(*pid)).sum();
+        (self.meter.take(), ticks - std::mem::replace(&mut self.ticks, ticks))
     }
 }
 
@@ -109,16 +115,19 @@ fn idle() -> Row {
         group.used();
     }
     let begun = Instant::now();
-    std::thread::sleep(Duration::from_secs(seconds as u64));
+    while begun.elapsed() < Duration::from_secs(seconds as u64) {
+        std::thread::sleep(Duration::from_secs(1));
+        groups.iter_mut().for_each(Group::look);
+    }
     let took = begun.elapsed().as_secs_f64();
-    let used: Vec<f64> = groups.iter_mut().map(Group::used).collect();
+    let used: Vec<(f64, f64)> = groups.iter_mut().map(Group::used).collect();
     let waited = asked.elapsed();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("{:<20} {:>9} {:>10} {:>12}", "part", "processes", "ms", "of one core");
-    for (group, used) in groups.iter().zip(&used) {
-        println!("{:<20} {:>9} {:>10.0} {:>10.2} %", group.name, group.pids.len(), used * 1000.0, used / took * 100.0);
+    println!("{:<20} {:>9} {:>10} {:>12} {:>14}", "part", "processes", "ms", "of one core", "by ticks, ms");
+    for (group, (used, ticks)) in groups.iter().zip(&used) {
+        println!("{:<20} {:>9} {:>10.0} {:>10.2} % {:>14.0}", group.name, group.pids.len(), used * 1000.0, used / took * 100.0, ticks * 1000.0);
     }
-    let all: f64 = used.iter().sum();
+    let all: f64 = used.iter().map(|(used, _)| used).sum();
     let part = all / took;
     println!("all in {took:.1} s: {:.0} ms, {:.2} % of one core; load {}", all * 1000.0, part * 100.0, load.trim());
     // What was measured is what is meant: all clients waited until now, and hear of the end.

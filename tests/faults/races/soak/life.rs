@@ -105,7 +105,9 @@ impl Life<'_> {
                         fleet.kill_victim(world);
                     });
                 }
-                let (told, _) = fleet.call(at, "codex_delegate_async", &arguments);
+                // The same once more is the same tool, too.
+                let tool = if self.fault == Fault::KillStarter { "codex_delegate" } else { "codex_delegate_async" };
+                let (told, _) = fleet.call(at, tool, &arguments);
                 let id = told["job_id"].as_str().or(told["error"]["details"]["job_id"].as_str());
                 id.unwrap_or_else(|| panic!("no job: {told:#}")).to_owned()
             }
