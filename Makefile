@@ -86,9 +86,19 @@ races: weakened ## two processes upon one job, each race ROUNDS=200 times (ONLY=
 	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- $(or $(ONLY),races.)
 
 .PHONY: soak
-soak: weakened ## delegations with faults at random, and what came of them (JOBS=500, AT_ONCE=8, SEED=n)
-	@export $(TEST_VARIABLES) JOBS="$(or $(JOBS),500)" AT_ONCE="$(or $(AT_ONCE),8)" $(if $(SEED),SEED="$(SEED)"); \
+soak: weakened ## delegations with faults at random, and what came of them (JOBS=500, MINUTES=n, AT_ONCE=8, SEED=n)
+	@export $(TEST_VARIABLES) JOBS="$(or $(JOBS),500)" $(if $(MINUTES),MINUTES="$(MINUTES)") AT_ONCE="$(or $(AT_ONCE),8)" $(if $(SEED),SEED="$(SEED)"); \
 	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- soak.
+
+.PHONY: scale
+scale: weakened ## AT_ONCE=32 delegations on one repository, and lists of KEPT=500 kept jobs beside the engine's own
+	@export $(TEST_VARIABLES) ANCHORHOLD_FAULTS_JOBS=1 AT_ONCE="$(or $(AT_ONCE),32)" KEPT="$(or $(KEPT),500)"; \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- scale.delegations scale.list
+
+.PHONY: idle
+idle: weakened ## processor time of everything while RUNNING=20 jobs and SERVERS=5 servers only wait, over SECONDS=30
+	@export $(TEST_VARIABLES) $(foreach name,RUNNING SERVERS SECONDS,$(if $($(name)),$(name)="$($(name))")); \
+	trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_FAULTS=table cargo test --locked --test faults -- scale.idle
 
 .PHONY: attacks-document
 attacks-document:

@@ -32,8 +32,10 @@ const MAX_STRANGERS: usize = 256;
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// How often a slot connection is told that the gateway is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(3);
-/// How often a collector is told how full the gateway is.
+/// How often a collector is told how full the gateway is, and passes are looked over although none was to end.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
+/// Shortest time between two looks over the passes.
+const SWEEPS_APART: Duration = Duration::from_millis(100);
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -65,8 +67,15 @@ pub async fn serve(places: &Places, timing: Timing, stop: CancellationToken) -> 
     let admin_listener = bind(&places.admin_socket, 0o600)?;
     let listener = bind(&places.socket, 0o660)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), jobs = registry.job_count(), "the gateway listens");
-    let server =
-        Server { registry, timing, stop: stop.clone(), abort: CancellationToken::new(), tasks: TaskTracker::new(), strangers: Arc::default() };
+    let server = Server {
+        registry,
+        timing,
+        stop: stop.clone(),
+        abort: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        strangers: Arc::default(),
+        begun: tokio::time::Instant::now(),
+    };
     server.tasks.spawn(server.clone().housekeeping());
     server.tasks.spawn(server.clone().accept(admin_listener, true));
     server.clone().accept(listener, false).await;
@@ -170,6 +179,7 @@ struct Server {
     abort: CancellationToken,
     tasks: TaskTracker,
     strangers: Arc<Mutex<VecDeque<CancellationToken>>>,
+    begun: tokio::time::Instant,
 }
 
 impl Server {
@@ -207,21 +217,39 @@ impl Server {
     }
 
     async fn housekeeping(self) {
-        // A pass is dead to the second, and what streams under it too.
-        let mut sweep = tokio::time::interval(Duration::from_millis(500));
+        // By its own ticks the gateway knows whether it stood still.
+        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        // A pass is dead to the second, and what streams under it too: the next look is when the first one ends.
+        let mut due = self.next_sweep();
         let mut gauges = tokio::time::interval(GAUGES_EVERY);
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                _ = sweep.tick() => {
-                    self.registry.beat();
-                    self.registry.sweep();
+                _ = beat.tick() => self.registry.beat(),
+                () = tokio::time::sleep_until(due) => due = self.next_sweep(),
+                () = self.registry.admitted() => due = self.next_sweep(),
+                _ = gauges.tick() => {
+                    due = self.next_sweep();
+                    super::observe::gauges(&self.registry);
                 }
-                _ = gauges.tick() => super::observe::gauges(&self.registry),
                 Some(()) = async { hangup.as_mut()?.recv().await } => self.registry.reload_credentials(),
             }
         }
+    }
+
+    /// Ends what is to end now; when that is to be done again.
+    fn next_sweep(&self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        let next = self.registry.sweep().unwrap_or(GAUGES_EVERY * 2).max(SWEEPS_APART);
+        now.checked_add(next).unwrap_or(now + GAUGES_EVERY * 2)
+    }
+
+    /// Ticks at the same instants for all slots, so that all of them cost one awakening.
+    fn heartbeat(&self) -> tokio::time::Interval {
+        let beats = self.begun.elapsed().as_secs() / ALIVE_EVERY.as_secs() + 1;
+        let next = ALIVE_EVERY.checked_mul(u32::try_from(beats).unwrap_or(u32::MAX)).and_then(|after| self.begun.checked_add(after));
+        tokio::time::interval_at(next.unwrap_or_else(|| tokio::time::Instant::now() + ALIVE_EVERY), ALIVE_EVERY)
     }
 
     async fn connection(self, stream: UnixStream, stranger: Stranger) {
@@ -297,7 +325,7 @@ impl Server {
             return;
         };
         let mut ignored = [0u8; 64];
-        let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + ALIVE_EVERY, ALIVE_EVERY);
+        let mut alive = self.heartbeat();
         let closed_by_peer = loop {
             tokio::select! {
                 biased;

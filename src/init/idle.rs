@@ -18,11 +18,12 @@ use super::cell::Cell;
 use super::ending::Ending;
 use super::part;
 use super::usage::Usage;
+use super::watch::read_once;
 use crate::protocol::paths;
 use crate::protocol::result::Reason;
 
 /// Longest time between two samples.
-const SLOWEST: Duration = Duration::from_secs(5);
+const SLOWEST: Duration = Duration::from_secs(15);
 /// Shortest one.
 const FASTEST: Duration = Duration::from_millis(500);
 /// Ticks of processor time in one sample from which on somebody works: the waiting Codex takes one now and then.
@@ -98,7 +99,7 @@ fn ticks_of(uid: u32) -> u64 {
     let processes = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
     processes
         .filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == uid))
-        .filter_map(|entry| parse_stat(&std::fs::read(entry.path().join("stat")).ok()?))
+        .filter_map(|entry| parse_stat(read_once(entry.path().join("stat"), &mut [0; 1024])?))
         .fold(0, |sum, (_, ticks)| sum.saturating_add(ticks))
 }
 
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn signs_of_life_count_and_noise_does_not() {
         let second = Duration::from_secs(1);
-        let mut quiet = Quiet { last: Sample::default(), idle: Duration::ZERO, pause: SLOWEST, ticks_per_second: 100 };
+        let mut quiet = Quiet { last: Sample::default(), idle: Duration::ZERO, pause: 5 * second, ticks_per_second: 100 };
         let at = |events, answer_bytes, ticks| Sample { events, answer_bytes, ticks };
         assert_eq!(quiet.judge(at(0, 0, 1), 5 * second), 5 * second, "one tick is noise");
         assert_eq!(quiet.judge(at(0, 0, 5), 5 * second), 10 * second, "less than a hundredth of a processor");

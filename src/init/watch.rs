@@ -4,6 +4,9 @@
 //! others, so only a walk proves anything; but a job cannot have added more than the file system took in. What others free meanwhile is not set off
 //! against that, and whatever the look says, a walk comes every half minute in which anything was written.
 
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::cell::Cell;
@@ -13,9 +16,11 @@ use super::usage::Usage;
 use crate::protocol::paths;
 use crate::protocol::result::Reason;
 
-/// Time between two looks while little is written.
+/// Time between two looks while there is much room: twenty idle jobs must not be felt.
+const CALM: Duration = Duration::from_secs(2);
+/// The same while there is little.
 const SLOW: Duration = Duration::from_millis(500);
-/// The same while much is.
+/// The same while much is written.
 const FAST: Duration = Duration::from_millis(100);
 /// Walks come at least this often while something is written.
 const WALK_EVERY: Duration = Duration::from_secs(30);
@@ -29,11 +34,28 @@ const BLAMELESS_INODES: u64 = 5_000;
 /// Growth that is let pass between two walks, however near the limit is: else every round would walk.
 const LEAST_BYTES: u64 = 8 << 20;
 const LEAST_INODES: u64 = 500;
+/// What a fast writer adds in a second. What is left of the room must outlast the pause before the next look.
+const FAST_BYTES: u64 = 2 << 30;
+const FAST_INODES: u64 = 100_000;
 
 /// Times that the kernel killed something in this cell for memory; `None` where no cgroup tells.
 pub fn out_of_memory_kills() -> Option<u64> {
+    static FILE: OnceLock<&str> = OnceLock::new();
+    let read = |file: &str| kills(std::str::from_utf8(read_once(file, &mut [0; 1024])?).ok()?);
+    if let Some(file) = FILE.get() {
+        return read(file);
+    }
     let files = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
-    files.iter().find_map(|file| kills(&std::fs::read_to_string(file).ok()?))
+    let (file, count) = files.into_iter().find_map(|file| Some((file, read(file)?)))?;
+    // The same one from now on: this is asked all the time.
+    let _ = FILE.set(file);
+    Some(count)
+}
+
+/// Reads a small file of the kernel's with a single call, which gives all of it; `None`: it is not there, or does not fit.
+pub(super) fn read_once<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let read = std::fs::File::open(path).ok()?.read(buffer).ok()?;
+    if read < buffer.len() { buffer.get(..read) } else { None }
 }
 
 fn kills(text: &str) -> Option<u64> {
@@ -97,7 +119,16 @@ impl Gate {
         let due = since > WALK_EVERY && self.taken != (0, 0);
         // At this rate a quarter of what is left would be gone by the next look: look sooner.
         let fast = step.0 > self.left.0 / 4 || step.1 > self.left.1 / 4 || step.0 > 256 << 20 || step.1 > 20_000;
-        (over || low || due || unseen, if fast { FAST } else { SLOW })
+        (over || low || due || unseen, if fast { FAST } else { self.pause(&look) })
+    }
+
+    /// As long as a fast writer needs at least for what is left, of the job's limits and of the file system.
+    fn pause(&self, look: &Look) -> Duration {
+        let bytes = self.left.0.saturating_sub(self.taken.0).min(look.free_bytes.saturating_sub(LOW_SPACE));
+        let inodes = self.left.1.saturating_sub(self.taken.1);
+        let inodes = look.free_inodes.map_or(inodes, |free| inodes.min(free.saturating_sub(LOW_INODES)));
+        let lasts = |left: u64, a_second: u64| Duration::from_millis(left.saturating_mul(1000) / a_second);
+        lasts(bytes, FAST_BYTES).min(lasts(inodes, FAST_INODES)).clamp(SLOW, CALM)
     }
 
     fn walked(&mut self, left: (u64, u64), now: Instant) {
@@ -188,6 +219,23 @@ mod tests {
         assert!(gate.judge(roomy(101 * GIB + 1, 9_001), start).0);
         gate.walked((0, 0), start);
         assert!(!gate.judge(roomy(101 * GIB + 1000, 9_002), start).0, "not for nothing");
+    }
+
+    #[test]
+    fn what_is_left_outlasts_the_pause_before_the_next_look() {
+        let start = Instant::now();
+        let roomy = |bytes| Look { free_inodes: None, ..roomy(bytes, 0) };
+        let much = Limits { bytes: 8 * GIB, inodes: 1_000_000 };
+        let mut gate = Gate::new(roomy(0), much, start);
+        assert_eq!(gate.judge(roomy(0), start), (false, CALM));
+        assert_eq!(gate.judge(roomy(GIB), start).1, FAST, "much at once");
+        gate.walked((2 * GIB, 1_000_000), start);
+        assert_eq!(gate.judge(roomy(GIB), start), (false, Duration::from_secs(1)));
+        gate.walked((8 * GIB, 60_000), start);
+        assert_eq!(gate.judge(roomy(GIB), start).1, Duration::from_millis(600), "names run out sooner");
+        gate.walked((8 * GIB, 1_000_000), start);
+        let full = Look { free_bytes: LOW_SPACE + GIB / 2, ..roomy(GIB) };
+        assert_eq!(gate.judge(full, start).1, SLOW, "the disk is nearly full");
     }
 
     #[test]

@@ -23,13 +23,14 @@ pub(super) async fn rows(core: &Core) -> Result<Vec<ContainerFacts>> {
     Ok(rows.into_iter().filter(|row| row.labels.contains_key(labels::JOB)).collect())
 }
 
-/// The jobs that pass the filter, newest first. One list of containers, and one of volumes for those that somebody removed; then a log's tail for each that runs, and an inspect for the newest of those that
-/// have ended: the engine's list tells how a container ended, but not when. For the others that is left open.
+/// The jobs that pass the filter, newest first. One list of containers, and beside it one of volumes without a container, for jobs whose container somebody
+/// removed; then a log's tail for each that runs, and an inspect for the newest of those that have ended: the engine's list tells how a container ended,
+/// but not when. For the others that is left open.
 pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStatus>> {
     let workspace = filter.workspace.as_ref().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let instance = core.settings.engine.instance.as_str();
     let engine = core.engine().await?;
-    let (rows, volumes, _) = tokio::join!(rows(core), restore::names(core), core.tell_time(&engine));
+    let (rows, volumes, _) = tokio::join!(rows(core), restore::without_container(core), core.tell_time(&engine));
     let mut rows = rows?;
     bury::finish_all(core, &mut rows).await?;
     let has_container: HashSet<String> = rows.iter().filter_map(|row| row.labels.get(labels::JOB).cloned()).collect();

@@ -275,9 +275,9 @@ pub(super) async fn may_start(core: &Core, seen: &Observed) -> Result<bool> {
     Ok(false)
 }
 
-/// The jobs that this instance has volumes of. One call.
-pub(super) async fn names(core: &Core) -> Result<HashSet<String>> {
-    let volumes = core.engine().await?.list_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
+/// The jobs that this instance has volumes of, and the engine no container that uses them: their own is gone, or about to be made. One call.
+pub(super) async fn without_container(core: &Core) -> Result<HashSet<String>> {
+    let volumes = core.engine().await?.list_unused_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
     Ok(volumes.into_iter().filter_map(|(_, mut labels)| labels.remove(labels::JOB)).collect())
 }
 

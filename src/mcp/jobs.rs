@@ -1,5 +1,7 @@
 //! The tools that look at, end, read and remove jobs.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -79,12 +81,13 @@ pub async fn list(call: &Call<'_>) -> Answer {
     let filter = ListFilter { workspace: None, status_word: call.arguments.text("status").map(ToOwned::to_owned) };
     let scope: Vec<_> = roots.directories().iter().map(|root| canonical(root)).collect();
     let mut found = call.jobs.list(&filter).await?;
+    // Hundreds of jobs lie in a few directories, and each question costs a walk down its path.
+    let mut wanted: HashMap<PathBuf, bool> = HashMap::new();
     found.retain(|job| {
-        let workspace = canonical(&job.workspace);
-        match &place {
-            Some(place) => workspace == place.path,
-            None => scope.is_empty() || scope.iter().any(|root| workspace.starts_with(root)),
-        }
+        *wanted.entry(job.workspace.clone()).or_insert_with_key(|workspace| match &place {
+            Some(place) => canonical(workspace) == place.path,
+            None => scope.is_empty() || scope.iter().any(|root| canonical(workspace).starts_with(root)),
+        })
     });
     let most = call.arguments.integer("limit").and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_ROWS);
     let truncated = found.len() > most;

@@ -29,8 +29,13 @@ pub fn wait_until_stopped(pid: u32) {
 
 /// The state letter of a process.
 pub fn state(pid: u32) -> Option<char> {
+    stat_field::<char>(pid, 3)
+}
+
+/// A field of `/proc/PID/stat` behind the name, which may hold anything; counted from 1 as in proc(5).
+pub fn stat_field<T: std::str::FromStr>(pid: u32, field: usize) -> Option<T> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text[text.rfind(')')? + 1..].trim_start().chars().next()
+    text[text.rfind(')')? + 1..].split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
 }
 
 /// The processes below one, with their command lines; the nearest first.

@@ -77,7 +77,12 @@ impl World {
 
     /// A command of this user in the repository, with further variables.
     pub fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-        let mut command = self.env.command(self.repo.path(), arguments);
+        self.command_in(self.repo.path(), arguments, variables)
+    }
+
+    /// The same in another directory.
+    pub fn command_in(&self, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+        let mut command = self.env.command(directory, arguments);
         command.env("TMPDIR", &self.temporary).envs(variables.iter().copied());
         command
     }

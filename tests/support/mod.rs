@@ -304,6 +304,14 @@ pub fn docker(args: &[&str]) -> String {
     docker_at(std::env::var("DOCKER_HOST").ok().as_deref(), args)
 }
 
+/// The socket of the engine that these tests use, where it is one of this machine.
+pub fn local_socket() -> Option<PathBuf> {
+    match std::env::var("DOCKER_HOST") {
+        Ok(host) => host.strip_prefix("unix://").map(PathBuf::from),
+        Err(_) => Some("/var/run/docker.sock".into()),
+    }
+}
+
 /// The same for an engine of choice; `None`: the one that the client finds.
 pub fn docker_at(host: Option<&str>, args: &[&str]) -> String {
     let mut command = process::command("docker", Path::new("/"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use sha2::{Digest as _, Sha256};
@@ -195,6 +195,7 @@ impl Registry {
         }
         // Under other limits of its own a job that waited may go on.
         self.settled.notify_waiters();
+        self.admitted.notify_one();
         crate::fault::point("gateway.admitted");
         line.insert("slots".to_owned(), slots.into());
         self.note_durably("admit", line)
@@ -282,8 +283,8 @@ impl Registry {
     }
 
     /// Ends what goes on under passes that have expired, and forgets the jobs whose time is over altogether.
-    pub fn sweep(&self) {
-        let expired: Vec<String> = {
+    pub fn sweep(&self) -> Option<Duration> {
+        let (expired, next): (Vec<String>, _) = {
             let state = lock(&self.state);
             for job in state.jobs.values().filter(|job| !job.alive() && !job.cancel.is_cancelled()) {
                 job.say(SlotMessage::Refused { message: "the pass is no longer valid".to_owned() });
@@ -292,13 +293,20 @@ impl Registry {
                     job.cancel.cancel();
                 }
             }
-            state.jobs.values().filter(|job| !job.kept()).map(|job| job.record.job_id.clone()).collect()
+            let expired = state.jobs.values().filter(|job| !job.kept()).map(|job| job.record.job_id.clone()).collect();
+            (expired, state.jobs.values().filter_map(Job::next_end).min())
         };
         for job_id in expired {
             if let Err(e) = self.forget(&job_id, "expire") {
                 tracing::error!(error = %e.chain(), "an expired pass could not be removed");
             }
         }
+        next
+    }
+
+    /// Waits until a job is admitted: its pass may be the next one to end.
+    pub async fn admitted(&self) {
+        self.admitted.notified().await;
     }
 
     /// What is known about a job.

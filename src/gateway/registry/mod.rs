@@ -56,6 +56,8 @@ pub struct Registry {
     serial: AtomicU64,
     /// A request has ended, so that there may be room for one that waits.
     settled: Notify,
+    /// A job was admitted.
+    admitted: Notify,
     under_way: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     /// What has ended since the start.
@@ -244,6 +246,7 @@ impl Registry {
             ledger_broken: AtomicBool::new(ledger_broken),
             serial: AtomicU64::new(1),
             settled: Notify::new(),
+            admitted: Notify::new(),
             under_way: Arc::default(),
             connections: Arc::default(),
             totals: Totals {
@@ -313,6 +316,13 @@ impl Job {
                 .until
                 .and_then(|until| until.checked_add(Duration::from_secs(self.record.stay.record_seconds)))
                 .is_none_or(|end| end > Instant::now())
+    }
+
+    /// How long until its pass ends, or the word of it.
+    fn next_end(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let forgotten = self.until?.checked_add(Duration::from_secs(self.record.stay.record_seconds));
+        [self.until, forgotten].into_iter().flatten().filter_map(|end| end.checked_duration_since(now)).filter(|left| !left.is_zero()).min()
     }
 
     /// Ends the job: nothing more is sent for it, and `init` is told why.

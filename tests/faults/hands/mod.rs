@@ -16,17 +16,7 @@ use crate::world::{Expected, World, quick_task};
 
 /// All of this area.
 pub fn cases() -> Vec<Case> {
-    [
-        clock::CASES,
-        removed::CASES,
-        signalled::CASES,
-        frozen::CASES,
-        output::CASES,
-        gateway::CASES,
-        full::CASES,
-        images::CASES,
-    ]
-    .concat()
+    [clock::CASES, removed::CASES, signalled::CASES, frozen::CASES, output::CASES, gateway::CASES, full::CASES, images::CASES].concat()
 }
 
 /// The agent's first deed is sealed, the second never happened.

@@ -1,6 +1,7 @@
 //! Two commands released upon one job, and what each of them was told.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,29 @@ pub fn rounds() -> usize {
     std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(5)
 }
 
+/// `SEED`, else a number from the clock.
+pub fn seed() -> u64 {
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(clock)
+}
+
+/// A number that an environment variable gives.
+pub fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+}
+
 /// Numbers that look random and can be had again (SplitMix64). `SEED` gives the first one.
 pub struct Random(u64);
 
 impl Random {
     /// From `SEED`, else from the clock.
     pub fn from_environment() -> Self {
-        let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-        Self(std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(clock))
+        Self(seed())
+    }
+
+    /// From a number.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
     }
 
     /// A number below `bound`, which is not 0.
@@ -171,7 +187,12 @@ impl Contest {
 
 /// Runs one command that was given `--json` and reads its answer.
 pub fn answer(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
-    let out = world.command(arguments, variables).stdin(Stdio::null()).output().expect("the binary runs");
+    answer_in(world, world.repo.path(), arguments, variables)
+}
+
+/// The same in another directory.
+pub fn answer_in(world: &World, directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+    let out = world.command_in(directory, arguments, variables).stdin(Stdio::null()).output().expect("the binary runs");
     let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
     let json = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{stderr}", String::from_utf8_lossy(&out.stdout)));
     Answer { code: out.status.code(), json, stderr }

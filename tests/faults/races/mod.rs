@@ -3,9 +3,11 @@
 //! `ROUNDS` sets how often (`make races`: 200); pauses are random, and `SEED` repeats them. The figure `s` of a row is seconds a round.
 
 mod contest;
+pub mod idle;
 pub mod instances;
 pub mod scale;
 pub mod soak;
+mod standins;
 
 use contest::{Answer, Contest, answer, rounds};
 

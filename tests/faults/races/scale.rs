@@ -1,22 +1,25 @@
 //! Many at once: delegations on one repository that its user works in, and lists of hundreds of kept jobs.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::contest::{Answer, answer};
+use serde_json::{Value, json};
+
+use super::contest::{Answer, answer, number};
+use super::standins::StandIns;
 use super::whole;
 use crate::case::{Case, Row};
-use crate::support::docker;
+use crate::mcp::Server;
+use crate::raw;
+use crate::support::TestEnv;
+use crate::support::weakened::product_image;
 use crate::world::{World, job_id, quick_task};
 
 pub const CASES: &[Case] = &[
-    Case { id: "scale.delegations", fault: "8 delegations at once (AT_ONCE)", step: "on one repository in use", points: &[], run: delegations },
-    Case { id: "scale.list", fault: "120 kept jobs (KEPT)", step: "list", points: &[], run: list },
+    Case { id: "scale.delegations", fault: "many delegations at once (AT_ONCE)", step: "on one repository in use", points: &[], run: delegations },
+    Case { id: "scale.list", fault: "hundreds of kept jobs (KEPT)", step: "list", points: &[], run: list },
 ];
-
-fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
-}
 
 /// Some of the tracked files are changed and not committed, and the user's git goes on all the while.
 fn delegations() -> Row {
@@ -60,54 +63,75 @@ fn delegations() -> Row {
     Row { state: "completed".into(), reason: "completed".into(), patch: "whole".into(), answered: took.as_secs_f64(), note }
 }
 
-/// Kept jobs are costly to make, so most are stand-ins for the *measurement*: containers with a real job's labels under ids of their own, from the
-/// same image, which have run for an instant and exited with a reason's code. A few real ones show that the list is right.
-fn list() -> Row {
-    let kept = number("KEPT", 120);
-    let world = World::product();
-    let real: Vec<String> = (0..2).map(|_| job_id(&answer(&world, &["delegate", "--json", "--", &quick_task()], &[]).json.to_string())).collect();
-    let model: serde_json::Value = serde_json::from_str(&docker(&["inspect", &World::container(&real[0])])).expect("an inspect");
-    let labels = model[0]["Config"]["Labels"].as_object().expect("labels");
-    let image = model[0]["Image"].as_str().expect("an image");
-    for _ in 0..kept {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let name = World::container(&id);
-        let mut arguments = vec!["run".to_owned(), "--network=none".into(), format!("--name={name}"), "--entrypoint=/bin/true".into()];
-        for (key, value) in labels {
-            let value = if key == "anchorhold.job" { id.as_str() } else { value.as_str().expect("text") };
-            // Older than the real ones.
-            let value = if key == "anchorhold.created" { (value.parse::<u64>().expect("ms") - 60_000).to_string() } else { value.to_owned() };
-            arguments.push(format!("--label={key}={value}"));
-        }
-        arguments.push(image.to_owned());
-        docker(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-    let filter = format!("label=anchorhold.instance={}", world.env.instance());
-    // Both are commands of their own on the same engine, taken in turn; the least of several is what the machine's other load leaves alone.
-    let (mut ours, mut engines) = (Duration::MAX, Duration::MAX);
-    let mut listed = Answer { code: None, json: serde_json::Value::Null, stderr: String::new() };
-    for _ in 0..7 {
+/// The least that something took of several times.
+#[derive(Debug, Clone, Copy)]
+struct Least(Duration);
+
+impl Least {
+    fn take<T>(&mut self, deed: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
-        listed = answer(&world, &["jobs", "--all", "--json"], &[]);
-        ours = ours.min(begun.elapsed());
-        let begun = Instant::now();
-        docker(&["ps", "-aq", "--filter", &filter]);
-        engines = engines.min(begun.elapsed());
+        let done = deed();
+        self.0 = self.0.min(begun.elapsed());
+        done
     }
-    let rows = listed.json["jobs"].as_array().expect("jobs");
+
+    fn times(self, other: Self) -> f64 {
+        self.0.as_secs_f64() / other.0.as_secs_f64()
+    }
+}
+
+/// What is true of a list of kept jobs, whoever tells it.
+fn right(rows: &[Value], kept: usize, real: &[String], with_end: bool) {
     assert_eq!(rows.len(), kept + real.len());
-    for job in &real {
+    for job in real {
         let row = rows.iter().find(|row| row["job_id"] == job.as_str()).expect("a real one is listed");
-        assert_eq!((&row["state"], row["ended_at"].is_string(), row["elapsed_ms"].is_u64()), (&"completed".into(), true, true), "{row:#}");
+        assert_eq!((&row["state"], row["elapsed_ms"].is_u64()), (&"completed".into(), true), "{row:#}");
     }
     assert!(rows.iter().all(|row| row["state"] == "completed" && row["result_available"] == true));
     // Those that were not asked for their end say nothing about it.
-    assert!(rows.iter().all(|row| row["ended_at"].is_string() == row["elapsed_ms"].is_u64()));
-    let ratio = ours.as_secs_f64() / engines.as_secs_f64();
-    assert!(ratio < 10.0, "{kept} jobs: {ours:?}, the engine's own list {engines:?}");
+    assert!(!with_end || rows.iter().all(|row| row["ended_at"].is_string() == row["elapsed_ms"].is_u64()));
+}
+
+/// Kept jobs are costly to make, so most are stand-ins for the *measurement*. A few real ones show that the list is right.
+///
+/// `KEPT=500` is the size that the bound is meant for, and `ANCHORHOLD_TEST_BIN` the binary as it is shipped; with fewer jobs what does not grow with them weighs more,
+/// and the binary of the tests is made without optimisation: for these the bound is looser.
+fn list() -> Row {
+    let kept = number("KEPT", 100);
+    let shipped = std::env::var_os("ANCHORHOLD_TEST_BIN").map(PathBuf::from);
+    let most = if kept >= 500 && shipped.is_some() { 5.0 } else { 10.0 };
+    let world = match &shipped {
+        Some(program) => World::of(TestEnv::of(program, &product_image(), &[])),
+        None => World::product(),
+    };
+    let real: Vec<String> = (0..2).map(|_| job_id(&answer(&world, &["delegate", "--json", "--", &quick_task()], &[]).json.to_string())).collect();
+    let stand_ins = StandIns::of(&real[0], kept);
+    let mut server = Server::open(&world, &[]);
+    let path = format!("/containers/json?all=1&filters={}", raw::by_label("anchorhold.instance", world.env.instance()));
+    let all = json!({"limit": 1000});
+    // All are taken in turn; the least of several is what the machine's other load leaves alone.
+    let [mut engines, mut over_mcp, mut verb] = [Least(Duration::MAX); 3];
+    for _ in 0..9 {
+        let (status, rows) = engines.take(|| raw::exchange("GET", &path, None));
+        assert_eq!(status, 200);
+        assert!(rows.len() > kept * 500, "the engine told of them all: {} bytes", rows.len());
+        let told = over_mcp.take(|| server.call("codex_job_list", &all)).expect("the server lives");
+        right(told["jobs"].as_array().expect("jobs"), kept, &real, false);
+        let told = verb.take(|| answer(&world, &["jobs", "--all", "--json"], &[]));
+        right(told.json["jobs"].as_array().expect("jobs"), kept, &real, true);
+    }
+    server.close();
+    drop(stand_ins);
     for job in &real {
         answer(&world, &["consume", "--json", job], &[]);
     }
-    let note = format!("{ours:.0?} against {engines:.0?} of `docker ps`: {ratio:.1} x");
-    Row { state: format!("{} listed", rows.len()), reason: "-".into(), patch: "-".into(), answered: ours.as_secs_f64(), note }
+    world.nothing_is_left();
+    let times = [over_mcp.times(engines), verb.times(engines)];
+    let note = format!(
+        "{kept} kept: the engine's own list {:.1?}, codex_job_list {:.1?} ({:.1} x), `jobs` {:.1?} ({:.1} x); at most {most} x",
+        engines.0, over_mcp.0, times[0], verb.0, times[1]
+    );
+    println!("{note}");
+    assert!(times.iter().all(|times| *times < most), "{note}");
+    Row { state: format!("{} listed", kept + real.len()), reason: "-".into(), patch: "-".into(), answered: over_mcp.0.as_secs_f64(), note }
 }
