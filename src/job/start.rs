@@ -23,7 +23,7 @@ use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, En
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
-use crate::protocol::admin::{AdminRequest, Admission, JobBounds, Stay, Upstream};
+use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobBounds, Stay, Upstream};
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
