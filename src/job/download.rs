@@ -3,7 +3,7 @@
 //! Nothing is unpacked: each file goes to memory or, when large, to an unnamed temporary file, never under a name from the archive.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -9,7 +9,7 @@ use super::{INTERRUPTED, UNHARMED, endless, sleepy_task, there};
 use crate::case::{Case, Row};
 use crate::support::docker;
 use crate::support::weakened::product_image;
-use crate::world::{World, job_id, quick_task};
+use crate::world::{World, quick_task};
 
 pub const CASES: &[Case] = &[
     Case { id: "hands.image.untagged", fault: "docker rmi -f of the image's name", step: "Codex runs", points: &[], run: untagged },
@@ -47,13 +47,15 @@ pub const CASES: &[Case] = &[
 struct OwnImage {
     name: String,
     id: String,
+    /// What got its name.
+    others: Vec<String>,
 }
 
 impl OwnImage {
     fn new() -> Self {
         let name = format!("anchorhold-test/own:{}", uuid::Uuid::new_v4().simple());
         let id = Self::derive(&name, &format!("anchorhold.test={name}"));
-        Self { name, id }
+        Self { name, id, others: Vec::new() }
     }
 
     /// Gives a name to what the product's image becomes with another label.
@@ -67,10 +69,11 @@ impl OwnImage {
     }
 
     /// Gives its name to an image that holds another build.
-    fn give_the_name_away(&self) {
+    fn give_the_name_away(&mut self) {
         let other = Self::derive(&self.name, "anchorhold.build=0000");
         assert_ne!(other, self.id);
         assert_eq!(docker(&["image", "inspect", "-f", "{{.Id}}", &self.name]).trim(), other);
+        self.others.push(other);
     }
 
     /// Removes it from the engine, which takes that where nothing runs from it.
@@ -82,7 +85,7 @@ impl OwnImage {
 
 impl Drop for OwnImage {
     fn drop(&mut self) {
-        for image in [&self.name, &self.id] {
+        for image in [&self.name, &self.id].into_iter().chain(&self.others) {
             docker(&["rmi", "-f", image]);
         }
     }
@@ -115,7 +118,7 @@ fn untagged() -> Row {
 
 /// A container knows its image by id, whatever its name means by now.
 fn retagged_before_the_second_start() -> Row {
-    let (world, image) = user();
+    let (world, mut image) = user();
     let job = endless(&world);
     image.give_the_name_away();
     docker(&["kill", "-s", "KILL", &World::container(&job)]);
@@ -128,7 +131,7 @@ fn retagged_before_the_second_start() -> Row {
 }
 
 fn retagged_between() -> Row {
-    let (world, image) = user();
+    let (world, mut image) = user();
     world.warm();
     image.give_the_name_away();
     let begun = Instant::now();
