@@ -156,7 +156,7 @@ fn held() -> Row {
     let world = World::with(&[("ANCHORHOLD_RETENTION_TTL_SECONDS", "1")]);
     let job = world.detach(&quick_task());
     world.wait_for(&job, |status| status["result_available"] == true);
-    let mut first = world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "consume.claimed=stop")]);
+    let first = world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "consume.claimed=stop")]);
     wait_until_stopped(first.id());
     nobody_else_consumes(&world, &job);
     std::thread::sleep(std::time::Duration::from_millis(1200));
