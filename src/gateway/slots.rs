@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(q.leave("old"), [granted("first"), queued("third", 2), queued("new", 3)]);
         // The next slot falls to one that is away, and is held for it.
         assert_eq!(q.leave("first"), []);
-        assert_eq!(q.join("second", false, Some(5)), [granted("second")]);
+        assert_eq!(q.join("second", false, Some(5)), [granted("second"), queued("third", 1), queued("new", 2)]);
         assert_eq!(q.number("new"), Some(8));
     }
 

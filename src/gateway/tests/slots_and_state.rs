@@ -176,6 +176,16 @@ async fn places_outlive_a_restart_whoever_is_back_first() {
     gateway.end().await;
 }
 
+/// What it is told beside that the gateway lives.
+async fn news(slot: &mut BufReader<UnixStream>) -> SlotMessage {
+    loop {
+        match told(slot).await {
+            SlotMessage::Alive => {}
+            message => return message,
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_slot_goes_down_the_line_after_a_restart_and_waits_for_nobody_for_ever() {
     let mut gateway = with_a_line().await;
@@ -183,17 +193,17 @@ async fn the_slot_goes_down_the_line_after_a_restart_and_waits_for_nobody_for_ev
     gateway.run().await;
     // Neither the one that ran nor the first in line comes back.
     let mut third = gateway.open(3, Channel::Slot, false).await;
-    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 3 });
+    assert_eq!(news(&mut third).await, SlotMessage::Queued { position: 3 });
     let mut second = gateway.open(2, Channel::Slot, false).await;
-    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 2 });
-    assert_eq!(told(&mut second).await, SlotMessage::Granted);
-    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 1 });
+    assert_eq!(news(&mut second).await, SlotMessage::Queued { position: 2 });
+    assert_eq!(news(&mut second).await, SlotMessage::Granted);
+    assert_eq!(news(&mut third).await, SlotMessage::Queued { position: 1 });
     // It comes after all, and nobody who came later stands before it.
     let mut first = gateway.open(4, Channel::Slot, false).await;
-    assert_eq!(told(&mut first).await, SlotMessage::Queued { position: 1 });
-    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    assert_eq!(news(&mut first).await, SlotMessage::Queued { position: 1 });
+    assert_eq!(news(&mut third).await, SlotMessage::Queued { position: 2 });
     drop(second);
-    assert_eq!(told(&mut first).await, SlotMessage::Granted);
+    assert_eq!(news(&mut first).await, SlotMessage::Granted);
     gateway.end().await;
 }
 
@@ -205,18 +215,18 @@ async fn who_gave_up_a_gateway_that_stood_still_keeps_slot_and_place() {
     }
     let held = gateway.slot(1).await;
     let mut second = gateway.open(2, Channel::Slot, false).await;
-    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    assert_eq!(news(&mut second).await, SlotMessage::Queued { position: 1 });
     let mut third = gateway.open(3, Channel::Slot, false).await;
-    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    assert_eq!(news(&mut third).await, SlotMessage::Queued { position: 2 });
     // The gateway lives on this thread, so it stands still, too.
     std::thread::sleep(Duration::from_secs(5));
     drop((held, second, third));
     let mut third = gateway.open(3, Channel::Slot, false).await;
-    assert_eq!(told(&mut third).await, SlotMessage::Queued { position: 2 });
+    assert_eq!(news(&mut third).await, SlotMessage::Queued { position: 2 });
     let mut held = gateway.open(1, Channel::Slot, true).await;
-    assert_eq!(told(&mut held).await, SlotMessage::Granted);
+    assert_eq!(news(&mut held).await, SlotMessage::Granted);
     let mut second = gateway.open(2, Channel::Slot, false).await;
-    assert_eq!(told(&mut second).await, SlotMessage::Queued { position: 1 });
+    assert_eq!(news(&mut second).await, SlotMessage::Queued { position: 1 });
     let status = gateway.admin(&AdminRequest::Status).await;
     assert!(matches!(status, AdminResponse::Status { running: 1, queued: 2, .. }), "{status:?}");
     gateway.end().await;
