@@ -36,6 +36,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(3);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 /// Shortest time between two looks over the passes.
 const SWEEPS_APART: Duration = Duration::from_millis(100);
+/// The pass of a job that was just admitted may be the next one to end.
+const SWEEP_AFTER_ADMISSION: Duration = Duration::from_millis(500);
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -228,7 +230,7 @@ impl Server {
                 () = self.stop.cancelled() => return,
                 _ = beat.tick() => self.registry.beat(),
                 () = tokio::time::sleep_until(due) => due = self.next_sweep(),
-                () = self.registry.admitted() => due = self.next_sweep(),
+                () = self.registry.admitted() => due = due.min(tokio::time::Instant::now() + SWEEP_AFTER_ADMISSION),
                 _ = gauges.tick() => {
                     due = self.next_sweep();
                     super::observe::gauges(&self.registry);

@@ -10,9 +10,10 @@ use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, MAX_LINE};
 use crate::protocol::result::Reason;
 
-/// How long one answer may take. The gateway needs milliseconds; but an engine sometimes loses the streams of an exec that it starts
-/// in a container which is itself just starting, and then only a new session helps.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long one answer may take at first. The gateway needs milliseconds; but an engine sometimes loses the streams of an exec that it starts
+/// in a container which is itself just starting, and then only a new session helps. Where dozens of processes begin theirs at once an exec takes seconds, and to
+/// give up and begin another one makes it worse: so each further one is given twice the time.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// An open session. After any error it must be dropped: what is read next might answer another request.
 pub(super) struct Session {
@@ -22,8 +23,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(exec: ExecSession) -> Self {
-        Self { input: exec.input, output: BufReader::new(exec.output), answer_within: ANSWER_WITHIN }
+    /// Gives each answer so long.
+    pub(super) fn new(exec: ExecSession, answer_within: Duration) -> Self {
+        Self { input: exec.input, output: BufReader::new(exec.output), answer_within }
     }
 
     /// Sends a request and reads its answer.
@@ -72,7 +74,7 @@ mod tests {
     fn pair() -> (Session, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (read, write) = tokio::io::split(ours);
-        (Session::new(ExecSession { input: Box::pin(write), output: Box::pin(read) }), theirs)
+        (Session::new(ExecSession { input: Box::pin(write), output: Box::pin(read) }, ANSWER_WITHIN), theirs)
     }
 
     #[tokio::test]

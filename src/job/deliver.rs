@@ -112,14 +112,14 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, pl
     let admitting = async {
         fault::point("deliver.admitting");
         let admit = AdminRequest::Admit(admission);
-        core.gateway.request(&engine, &core.settings, &admit, gateway::START_WITHIN).await?;
+        core.gateway.request(&engine, &core.settings, &admit, gateway::DELIVERY_WITHIN).await?;
         tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "admitted");
         fault::point("deliver.admitted");
         // Without a digest the packing failed, and says so itself.
         let Ok(manifest_sha256) = digest_known.await else { return Ok(()) };
         core.deliveries.set_manifest(&labels.id, &manifest_sha256);
         let record = AdminRequest::RecordManifest { job_id: labels.id.to_string(), manifest_sha256 };
-        core.gateway.request(&engine, &core.settings, &record, gateway::START_WITHIN).await.map(|_| ())
+        core.gateway.request(&engine, &core.settings, &record, gateway::DELIVERY_WITHIN).await.map(|_| ())
     }
     .instrument(tracing::error_span!("admit"));
     let (packed, uploaded, admitted) = tokio::join!(packing, uploading, admitting);

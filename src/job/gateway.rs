@@ -17,6 +17,8 @@ use crate::protocol::{PROTOCOL_VERSION, paths};
 
 /// How long a gateway that was just started may take until its control answers.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
+/// The same for a delivery, which nobody waits for by the second, and which may be one of dozens.
+pub(super) const DELIVERY_WITHIN: Duration = Duration::from_secs(45);
 /// How long the account of an ended job is worth waiting for.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(3);
 /// How long a pass is worth trying to revoke at a gateway that dies meanwhile.
@@ -268,11 +270,12 @@ impl Gateway {
     pub(super) async fn request(&self, engine: &Engine, settings: &Settings, request: &AdminRequest, patience: Duration) -> Result<AdminResponse> {
         let until = Instant::now() + patience;
         let mut slot = self.session.lock().await;
+        let mut answer_within = admin::ANSWER_WITHIN;
         loop {
             let (kept, attempt) = match slot.take() {
                 Some(session) => (true, Ok(session)),
                 None => {
-                    let opened = match self.open(engine, settings).await {
+                    let opened = match self.open(engine, settings, answer_within).await {
                         Ok(session) => self.introduce(session, settings).await,
                         Err(e) => Err(e),
                     };
@@ -297,11 +300,12 @@ impl Gateway {
             if Instant::now() >= until || failure.details.get("status") == Some(&404.into()) {
                 return Err(failure);
             }
+            answer_within *= 2;
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
-    async fn open(&self, engine: &Engine, settings: &Settings) -> Result<Session> {
+    async fn open(&self, engine: &Engine, settings: &Settings, answer_within: Duration) -> Result<Session> {
         let argv = [paths::BINARY, "gateway", "admin"];
         let mut exec = engine.exec(&reference(settings)?, &argv, spec::GATEWAY_USER).await;
         if exec.as_ref().is_err_and(|e| e.details.get("status") == Some(&404.into()))
@@ -320,7 +324,7 @@ impl Gateway {
                 e
             }
         })?;
-        Ok(Session::new(exec))
+        Ok(Session::new(exec, answer_within))
     }
 
     /// What the gateway knows about a job; `None`: it cannot be asked, or does not know it.

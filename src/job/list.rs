@@ -44,7 +44,7 @@ pub(super) async fn list(core: &Core, filter: &ListFilter) -> Result<Vec<JobStat
         let ended = matches!(job.facts.state, ContainerState::Exited | ContainerState::Dead);
         let closely = !ended || exact > 0;
         exact -= usize::from(ended && closely);
-        async move { if closely { look(core, job).await } else { status::judged(core, job.facts, None) } }
+        async move { if closely { look(core, job).await } else { status::judged_found(core, job) } }
     });
     let mut jobs: Vec<JobStatus> =
         futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).filter_map(|seen| async move { Some(seen?.status()) }).collect().await;

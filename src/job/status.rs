@@ -161,7 +161,15 @@ pub(super) fn judged(core: &Core, facts: ContainerFacts, last: Option<Progress>)
 }
 
 fn derived(core: &Core, facts: ContainerFacts, last: Option<Progress>, deliverer: Life) -> Option<Observed> {
-    let found = Found::from_facts(facts, &core.settings.engine.instance)?;
+    at(core, Found::from_facts(facts, &core.settings.engine.instance)?, last, deliverer)
+}
+
+/// The same of a job whose labels have been read.
+pub(super) fn judged_found(core: &Core, found: Found) -> Option<Observed> {
+    at(core, found, None, Life::Unknown)
+}
+
+fn at(core: &Core, found: Found, last: Option<Progress>, deliverer: Life) -> Option<Observed> {
     let now_ms = core.now_ms();
     let derived = derive(&found.facts, &found.labels, last.as_ref(), now_ms, core.seal_attempts(&found.labels.id), deliverer);
     (!derived.gone).then_some(Observed { found, last, derived, now_ms })
