@@ -30,8 +30,10 @@ pub(super) enum Word {
     Ours(Right),
     /// Another process has it.
     Theirs,
-    /// It cannot be asked, or does not know the job.
-    None,
+    /// It does not know the job.
+    Unknown,
+    /// It cannot be asked.
+    Silent(Error),
 }
 
 /// The right to show and remove a job, until it is given back.
@@ -44,7 +46,7 @@ pub(super) struct Right {
 /// Asks for the right. One who has it is waited for up to `patience`: most are through in a moment, and then it is known what became of the job.
 pub(super) async fn ask(core: &Core, engine: &Engine, id: &JobId, patience: Duration) -> Word {
     if weaken::off("fault.claim") {
-        return Word::None;
+        return Word::Unknown;
     }
     let by = identity();
     let until = Instant::now() + patience;
@@ -61,11 +63,12 @@ pub(super) async fn ask(core: &Core, engine: &Engine, id: &JobId, patience: Dura
                 tokio::time::sleep(LOOK_AGAIN).await;
                 None
             }
-            Ok(_) => return Word::None,
+            Err(e) if e.details.get("gateway_code") == Some(&"unknown_job".into()) => return Word::Unknown,
             Err(e) => {
                 tracing::debug!(job_id = %id, error = e.chain(), "the gateway does not say who may consume the job");
-                return Word::None;
+                return Word::Silent(e);
             }
+            Ok(_) => return Word::Silent(Error::new(Code::GatewayUnavailable, "ask the gateway who may consume the job: it answers something else")),
         };
     }
 }

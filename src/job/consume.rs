@@ -85,8 +85,10 @@ pub(super) async fn claim(core: &Arc<Core>, id: &JobId) -> Result<Consumed> {
             std::mem::replace(&mut claimed.hold, Hold::Over)
         }
         Word::Theirs => return Err(claim::being_consumed()),
-        Word::None if claimed.take().await? => Hold::Taken,
-        Word::None => return Err(super::id::not_found()),
+        Word::Unknown | Word::Silent(_) if claimed.take().await? => Hold::Taken,
+        // Nobody but the gateway knows of it, so nobody has taken it either.
+        Word::Silent(error) if claimed.container.is_none() => return Err(error),
+        Word::Unknown | Word::Silent(_) => return Err(super::id::not_found()),
     };
     fault::point("consume.claimed");
     Ok((claimed, result))
@@ -156,9 +158,9 @@ pub(super) async fn give_back(mut claimed: Claimed) -> Result<()> {
 }
 
 impl Claimed {
-    /// Takes it away from everybody else; `false`: somebody was first. Of a job without a container it takes what is left.
+    /// Takes it away from everybody else; `false`: somebody was first, or there is nothing to take.
     async fn take(&self) -> Result<bool> {
-        let Some(container) = &self.container else { return restore::forget(&self.core, &self.id).await };
+        let Some(container) = &self.container else { return restore::remove_volumes(&self.core, &self.id).await };
         if self.restarting {
             self.core.engine().await?.stop_container(container).await?;
         }

@@ -164,7 +164,7 @@ async fn claim_expired(core: &Core, id: &JobId, container: &ContainerRef) -> Res
     let right = match claim::ask(core, &engine, id, Duration::ZERO).await {
         claim::Word::Theirs => return Ok(false),
         claim::Word::Ours(right) => Some(right),
-        claim::Word::None => None,
+        claim::Word::Unknown | claim::Word::Silent(_) => None,
     };
     let taken = async {
         bury::forget_tombstone(core, id).await?;

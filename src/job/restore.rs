@@ -298,10 +298,15 @@ pub(super) async fn all(core: &Core, ids: impl Iterator<Item = &String>) -> Vec<
     found
 }
 
-/// Removes what is left of a job that has no container; whether there was anything. Of several callers the engine tells one so.
-pub(super) async fn forget(core: &Core, id: &JobId) -> Result<bool> {
+/// Removes what is left of a job that has no container.
+pub(super) async fn forget(core: &Core, id: &JobId) -> Result<()> {
+    core.gateway.revoke(&core.engine().await?, &core.settings, id.as_str()).await;
+    remove_volumes(core, id).await.map(drop)
+}
+
+/// Removes its volumes; whether there were any. Of several callers the engine tells one so.
+pub(super) async fn remove_volumes(core: &Core, id: &JobId) -> Result<bool> {
     let engine = core.engine().await?;
-    core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
     let mut removed = false;
     for name in spec::volume_names(id)? {
         removed |= engine.remove_volume(&name).await?;
