@@ -273,6 +273,31 @@ async fn a_time_limit_keeps_the_work() {
 }
 
 #[tokio::test]
+async fn a_callers_bounds_are_the_jobs() {
+    let mut environment = Environment::new();
+    environment.set("ANCHORHOLD_LIMITS_TOKENS", "50000");
+    let repository = small(&environment);
+    let session = Session::open(&environment, modern()).await;
+    let ask = |steps: &[Step<'_>], bounds: Value| {
+        let mut arguments = json!({"task": task(steps), "workspace_root": repository.text()});
+        arguments.as_object_mut().unwrap().extend(bounds.as_object().unwrap().clone());
+        arguments
+    };
+    // Nothing happens any more; the settings would wait for ten minutes.
+    let idle = ask(&[Step::Shell("echo part > part.txt; sleep 600"), Step::Say("too late")], json!({"idle_seconds": 5, "deadline_seconds": 201}));
+    let handle = session.call("codex_delegate_async", idle).await;
+    assert_eq!(handle["deadline_seconds"], 201, "{handle:#}");
+    let status = session.ended(handle["job_id"].as_str().unwrap()).await;
+    assert_eq!((&status["status"], &status["reason"]), (&json!("timeout"), &json!("idle")), "{status:#}");
+    // Less than one request of Codex may cost; and a cap of the settings is not raised.
+    let spent = session.failure("codex_delegate", ask(&[Step::Say("done")], json!({"max_tokens": 100}))).await;
+    assert_eq!(spent["error"]["code"], "token_budget", "{spent:#}");
+    let refused = session.failure("codex_delegate_async", ask(&[Step::Say("done")], json!({"max_tokens": 50_001}))).await;
+    assert_eq!(refused["error"]["invalid_arguments"], json!([{"field": "max_tokens", "reason": "must be between 1 and 50000"}]));
+    session.close().await;
+}
+
+#[tokio::test]
 async fn jobs_outlive_their_client_are_listed_and_can_be_cancelled() {
     let environment = Environment::new();
     let repository = small(&environment);

@@ -48,7 +48,8 @@ fn one_slot() -> (World, String) {
     let world = World::product();
     world.warm();
     assert_eq!(limits(&world, &["--slots", "1"], &[]).0, 1);
-    let holder = world.detach(&endless_task());
+    // It holds the slot for as long as a case takes, on a slow machine too.
+    let holder = start(&world, &["--idle", "0", "--deadline", "6h"], &endless_task());
     world.wait_until_it_ran(&holder);
     (world, holder)
 }
@@ -105,20 +106,39 @@ fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
     })
 }
 
+/// Patience that begins anew with each step forward: how long fifty jobs take together is the machine's affair.
+struct Progress {
+    best: usize,
+    since: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { best: 0, since: Instant::now() }
+    }
+
+    fn left(&mut self, done: usize) -> bool {
+        if done > self.best {
+            *self = Self { best: done, since: Instant::now() };
+        }
+        self.since.elapsed() < PATIENCE
+    }
+}
+
 fn fifty() -> Row {
     const JOBS: usize = 50;
     const SLOTS: usize = 3;
     let begun = Instant::now();
     let (world, holder) = one_slot();
     let jobs = in_threads(JOBS, |_| start(&world, &[], &quick_task()));
-    let patience = Instant::now() + PATIENCE * 2;
+    let mut patience = Progress::new();
     let places: BTreeMap<u64, String> = loop {
         let list = listed(&world);
-        let places: BTreeMap<u64, String> = jobs.iter().filter_map(|job| Some((list[job]["queue_position"].as_u64()?, job.clone()))).collect();
+        let places: BTreeMap<u64, String> = jobs.iter().filter_map(|job| Some((list.get(job)?["queue_position"].as_u64()?, job.clone()))).collect();
         if places.keys().copied().eq(1..=JOBS as u64) {
             break places;
         }
-        assert!(Instant::now() < patience, "places: {places:?}");
+        assert!(patience.left(places.len()), "places: {places:?}");
         std::thread::sleep(Duration::from_millis(500));
     };
     let (_, table, _) = world.run(&["jobs", "--all"], &[]);
@@ -127,13 +147,14 @@ fn fifty() -> Row {
 
     assert_eq!(limits(&world, &["--slots", &SLOTS.to_string()], &[]).0, SLOTS as u64);
     cancel(&world, &holder);
-    let patience = Instant::now() + PATIENCE * 4;
+    let mut patience = Progress::new();
     loop {
         let list = listed(&world);
-        if jobs.iter().all(|job| list[job]["result_available"] == true) {
+        let ended = jobs.iter().filter(|job| list.get(*job).is_some_and(|told| told["result_available"] == true)).count();
+        if ended == JOBS {
             break;
         }
-        assert!(Instant::now() < patience, "not all of them end");
+        assert!(patience.left(ended), "{ended} of them ended, and no more: {list:#?}");
         std::thread::sleep(Duration::from_secs(2));
     }
     let list = listed(&world);

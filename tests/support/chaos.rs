@@ -43,6 +43,8 @@ pub enum Way {
     Trickle,
     /// The engine never sees it; the answer is a failure of the engine.
     Error500,
+    /// The engine never sees it; the answer is that the name is taken.
+    Conflict,
     /// The engine never sees it; the connection is cut.
     CutBefore,
     /// The engine does it; the connection is cut before its answer.
@@ -173,10 +175,11 @@ fn serve(mut client: UnixStream, engine: &Path, plan: &Mutex<Plan>) -> std::io::
             }
             return Ok(());
         }
-        Some(Way::Error500) => {
+        Some(way @ (Way::Error500 | Way::Conflict)) => {
+            let status = if way == Way::Conflict { "409 Conflict" } else { "500 Internal Server Error" };
             let body = r#"{"message":"out of order"}"#;
             let answer = format!(
-                "HTTP/1.1 500 Internal Server Error\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                "HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             );
             client.write_all(answer.as_bytes())?;

@@ -66,6 +66,16 @@ pub const CASES: &[Case] = &[
         run: || unnoticed(&first(&[READS, CONTROL, FOLLOW], Way::Error500)),
     },
     Case {
+        id: "engine.calls.in_the_making",
+        fault: "the answer is lost, then the name is taken and no container is there",
+        step: "create",
+        points: &[],
+        run: || {
+            let create = |way, times| Rule { kind: Some(Kind::Create), way, times };
+            unnoticed(&[create(Way::CutBefore, 1), create(Way::Conflict, 2)])
+        },
+    },
+    Case {
         id: "engine.calls.error_create",
         fault: "the engine answers 500, twice",
         step: "create",
