@@ -25,6 +25,11 @@ const MAX_PATCH: usize = 1023 << 20;
 /// Renames with an edit are looked for among at most this many files a side; exact renames always are.
 const RENAME_LIMIT: &str = "-l400";
 
+/// Room in the store that a proof takes whatever the patch.
+const PROOF_LEAST: u64 = 64 << 10;
+/// Room that each changed path takes beside its content: an object's directory and its last block, trees, an entry of the index and its copy.
+const PROOF_EACH: u64 = 16 << 10;
+
 /// A checked patch.
 #[derive(Debug)]
 pub struct Collected {
@@ -75,13 +80,21 @@ pub fn collect(manifest: &Manifest, changes: &[Change]) -> Result<Collected> {
         }
         let mut scanner = Scanner::new(records.len());
         let parts = diff::parts(patch, &records, &mut |at, line| scanner.line(at, line));
-        let Some(parts) = parts.filter(|_| sides.proves(patch).unwrap_or(false)) else { continue };
+        let Some(parts) = parts else { continue };
+        match sides.proves(patch) {
+            Ok(true) => {}
+            // No room for the store is no word on the patch, and a plainer form would find none either.
+            Err(e) if e.code == Code::SetupFailed => return Err(e),
+            Ok(false) | Err(_) => continue,
+        }
         let new_sides: HashMap<&[u8], &Side> = changes.iter().filter_map(|c| Some((c.path.as_bytes(), c.new.as_ref()?))).collect();
         let files: Vec<FileChange> =
             records.iter().zip(&parts).map(|(record, part)| file_change(record, part, new_sides.get(record.path.as_slice()).copied())).collect();
         let risk = risk::assess(&records, &files, &scanner, &new_sides, manifest);
         return Ok(Collected { patch: Some(patch.to_vec()), files, risk, left_out });
     }
+    // git does not always say that it found no room.
+    sides.store.has_room(sides.proof_bytes)?;
     if let Some(e) = failed {
         return Err(e);
     }
@@ -185,6 +198,8 @@ pub(super) struct Sides<'a> {
     base_files: Vec<TreeFile<'a>>,
     base: ObjectId,
     new: ObjectId,
+    /// What git may write into the store while it proves a patch, in bytes; rather more.
+    proof_bytes: u64,
 }
 
 impl<'a> Sides<'a> {
@@ -192,7 +207,10 @@ impl<'a> Sides<'a> {
     pub(super) fn new(format: ObjectFormat, changes: &[&'a Change]) -> Result<Self> {
         let mut objects = Objects::new(format);
         let (mut base_files, mut new_files) = (Vec::new(), Vec::new());
+        let mut proof_bytes = PROOF_LEAST;
         for change in changes {
+            let new = change.new.as_ref().map_or(0, |side| side.bytes.len() as u64);
+            proof_bytes = proof_bytes.saturating_add(new).saturating_add(PROOF_EACH);
             for (side, files) in [(&change.base, &mut base_files), (&change.new, &mut new_files)] {
                 if let Some(side) = side {
                     let id = side_id(side, format);
@@ -202,7 +220,7 @@ impl<'a> Sides<'a> {
             }
         }
         let (base, new) = (objects.tree(&base_files), objects.tree(&new_files));
-        Ok(Self { store: Store::new(&objects)?, format, base_files, base, new })
+        Ok(Self { store: Store::new(&objects)?, format, base_files, base, new, proof_bytes })
     }
 
     /// `git diff-tree` from the base to the new tree: records, then the patch.

@@ -259,7 +259,10 @@ fn copy_index(repository: &Repository, shadow: &Path, caps: &WorkspaceSettings) 
         over("the number of index entries", "max_files", caps.max_files.saturating_mul(MAX_STAGES), count.into())?;
         let mut target = std::fs::File::create(to).map_err(temporary)?;
         std::io::Write::write_all(&mut target, &header).map_err(temporary)?;
-        std::io::copy(&mut source.take(largest), &mut target).map_err(failed)?;
+        std::io::copy(&mut source.take(largest), &mut target).map_err(|e| {
+            // Only what is written can find no room.
+            if matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) { temporary(e) } else { failed(e) }
+        })?;
         target.set_times(std::fs::FileTimes::new().set_modified(meta.modified().map_err(failed)?)).map_err(temporary)
     };
     let index = repository.git_dir.join("index");

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use rustix::io::Errno;
 use sha1::Digest as _;
 
 use super::scratch::Scratch;
@@ -140,6 +141,16 @@ impl Store {
         // Room for a path of two thousand directories.
         command.args(["-c", "core.looseCompression=0", "-c", "core.maxTreeDepth=4096"]);
         command
+    }
+
+    /// An error where the file system has no room for so many bytes more.
+    pub fn has_room(&self, bytes: u64) -> Result<()> {
+        let file = tempfile::tempfile_in(self.path()).map_err(failed)?;
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(e @ (Errno::NOSPC | Errno::DQUOT)) => Err(failed(e.into())),
+            // What cannot be tried is not called full.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// From now on git takes all content for binary.
