@@ -28,8 +28,17 @@ impl Session {
         Self { input: exec.input, output: BufReader::new(exec.output), answer_within }
     }
 
+    /// The same for a session that has answered before, with at least so much patience.
+    pub(super) async fn request_within(&mut self, request: &AdminRequest, patience: Duration) -> Result<AdminResponse> {
+        self.exchange(request, self.answer_within.max(patience)).await
+    }
+
     /// Sends a request and reads its answer.
     pub(super) async fn request(&mut self, request: &AdminRequest) -> Result<AdminResponse> {
+        self.exchange(request, self.answer_within).await
+    }
+
+    async fn exchange(&mut self, request: &AdminRequest, within: Duration) -> Result<AdminResponse> {
         // The line may hold a credential, so it is wiped.
         let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request).map_err(|e| failed("write a request").with_source(e))?);
         if line.len() >= MAX_LINE {
@@ -47,7 +56,7 @@ impl Session {
             }
             serde_json::from_slice(&answer).map_err(|e| failed("understand an answer").with_source(e))
         };
-        match tokio::time::timeout(self.answer_within, answer).await {
+        match tokio::time::timeout(within, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(failed("get an answer in time")),
         }

@@ -18,7 +18,7 @@ use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::service::Core;
 use super::{bury, gateway, trace};
-use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, outcome_unknown};
+use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, engine_is_away, outcome_unknown};
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::admin::{AdminRequest, Admission};
@@ -54,7 +54,19 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
     let Parcel { labels, container, image_id, asked, plan, request, admission } = parcel;
     let left = labels.prepare_by.saturating_mul(1000).saturating_sub(core.now_ms());
     // Beside the upload, so that it costs no time; the first failure of the two ends both.
-    let work = async { tokio::try_join!(verify(core, &container, &asked), send(core, &labels, &container, plan, request, admission)).map(|_| ()) };
+    let work = async {
+        let beside = async {
+            match verify(core, &container, &asked).await {
+                // An engine holds the container while it unpacks the upload, on a busy host for longer than an answer may take.
+                Err(e) if engine_is_away(&e) => Ok(false),
+                verified => verified.map(|()| true),
+            }
+        };
+        match tokio::try_join!(beside, send(core, &labels, &container, plan, request, admission))? {
+            (true, ()) => Ok(()),
+            (false, ()) => verify(core, &container, &asked).await,
+        }
+    };
     // Whatever is dropped here in the middle leaves a container that is buried below; the packer ends when nobody reads.
     let prepared = tokio::select! {
         biased;

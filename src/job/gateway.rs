@@ -283,7 +283,8 @@ impl Gateway {
                 }
             };
             let failure = match attempt {
-                Ok(mut session) => match session.request(request).await {
+                // It has answered before, so its streams are not lost. To give up a request that the gateway works on and make it again would only add work.
+                Ok(mut session) => match session.request_within(request, until.saturating_duration_since(Instant::now())).await {
                     Ok(answer) => {
                         *slot = Some(session);
                         return match answer {
