@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing here reads a repository, an engine or a job. Words of a finding are an agent's, so hostile: raw in the model, escaped by each form.
 
+pub mod format;
 mod model;
 
 pub use self::model::{Change, ChangedFile, Coverage, CoverageStatus, Finding, LineRange, Review, ReviewScope, Severity, Verdict};
