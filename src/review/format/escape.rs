@@ -10,6 +10,16 @@ pub fn words(raw: &str) -> String {
     inert(&display::text(raw.replace("\r\n", "\n").as_bytes()))
 }
 
+/// [`words`] for lines that nothing of ours begins: one that a runner would take for a command gets a backslash before it.
+pub fn lines(raw: &str) -> String {
+    let shown = words(raw);
+    let marked = shown.split('\n').map(|line| {
+        let text = line.trim_start();
+        if text.starts_with("::") { format!("{}\\{text}", line.get(..line.len() - text.len()).unwrap_or_default()) } else { line.to_owned() }
+    });
+    marked.collect::<Vec<_>>().join("\n")
+}
+
 /// [`words`] in one line; line ends become spaces.
 pub fn line(raw: &str) -> String {
     let flat: Vec<&str> = raw.split_whitespace().collect();

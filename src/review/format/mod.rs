@@ -12,7 +12,7 @@ pub mod markdown;
 pub mod sarif;
 pub mod text;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use sha2::{Digest as _, Sha256};
 

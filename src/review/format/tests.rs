@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::protocol::result::{Reason, Usage};
@@ -148,7 +148,7 @@ fn sarif_says_where_how_bad_and_whether_it_is_whole() {
     assert_eq!((&result["ruleId"], &result["level"]), (&"anchorhold.high".into(), &"error".into()));
     assert_eq!(run["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize]["id"], result["ruleId"]);
     let place = &result["locations"][0]["physicalLocation"];
-    assert_eq!((&place["artifactLocation"]["uri"], &place["region"]), (&"src/a%20b.rs".into(), &serde_json::json!({"startLine": 10, "endLine": 12})));
+    assert_eq!((&place["artifactLocation"]["uri"], &place["region"]), (&"src/a%20b.rs".into(), &json!({"startLine": 10, "endLine": 12})));
     assert_eq!(result["partialFingerprints"]["anchorholdFinding/v1"], fingerprints(&review.findings)[0]);
     assert_eq!(run["results"][2]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], NO_FILE);
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
@@ -162,7 +162,7 @@ fn sarif_says_where_how_bad_and_whether_it_is_whole() {
     let log = parsed(Format::Sarif, &review);
     let invocation = &log["runs"][0]["invocations"][0];
     assert_eq!(invocation["executionSuccessful"], false);
-    assert!(invocation["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap().contains("token\\_budget") || invocation["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap().contains("token_budget"));
+    assert!(invocation["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap().contains("token_budget"));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn gitlab_has_what_its_merge_requests_read() {
     let report = parsed(Format::Gitlab, &review);
     assert_eq!(report.as_array().unwrap().len(), 3);
     assert_eq!(report[0]["severity"], "critical");
-    assert_eq!(report[0]["location"], serde_json::json!({"path": "src/a b.rs", "lines": {"begin": 10, "end": 12}}));
+    assert_eq!(report[0]["location"], json!({"path": "src/a b.rs", "lines": {"begin": 10, "end": 12}}));
     assert_eq!(report[0]["fingerprint"], fingerprints(&review.findings)[0]);
     assert_eq!(report[2]["location"]["path"], NO_FILE);
     review.partial = true;
@@ -241,7 +241,7 @@ fn comments_stand_on_lines_that_the_diff_shows() {
     // Lines 10 to 12 lie in two hunks, and a comment must lie in one.
     assert_eq!(comments.len(), 1, "{payload:#}");
     let place = |name: &str| comments[0][name].clone();
-    assert_eq!([place("path"), place("start_line"), place("line"), place("side")], ["src/a b.rs".into(), 10.into(), 11.into(), "RIGHT".into()]);
+    assert_eq!(json!([place("path"), place("start_line"), place("line"), place("side")]), json!(["src/a b.rs", 10, 11, "RIGHT"]));
     assert!(comments[0]["body"].as_str().unwrap().contains("About lines 10-12."));
     let body = payload["body"].as_str().unwrap();
     assert!(body.contains("#### 2. low: A name says little") && body.contains("#### 3. nit") && !body.contains("An index may"), "{body}");
@@ -277,7 +277,7 @@ fn markdown_keeps_code_and_makes_no_references() {
     assert_eq!(escape::markdown_line("use `get` of *v*"), "use `get` of \\*v\\*");
     assert_eq!(escape::markdown_line("ask @me or #12, see https://x.example/a_b"), "ask `@me` or `#12,` see `https://x.example/a_b`");
     assert_eq!(escape::markdown_line("1. <b> ![x](y) a`"), "1\\. \\<b\\> \\!\\[x\\](y) a\\`");
-    assert_eq!(escape::markdown_line("`` a`b `` @`c`"), "`` a`b `` `@` `c`");
+    assert_eq!(escape::markdown_line("`` a`b `` @`c`"), "``a`b`` `@` `c`");
     let blocks = escape::markdown_blocks("a\n\n```mermaid\ngraph\n```\n/close\nb", "> ", 1_000);
     assert_eq!(blocks, "> a\n>\n> ```\n> graph\n> ```\n> /close\\\n> b\n");
 }
@@ -401,7 +401,7 @@ fn check_markdown(text: &str, headings: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn every_form_is_whole_whatever_is_said(review in hostile_review()) {
