@@ -80,6 +80,10 @@ pub enum Code {
     IdempotencyConflict,
     /// The job that the idempotency key names is gone.
     IdempotencyResultUnavailable,
+    /// A review found something at or above the threshold.
+    ReviewFindings,
+    /// A review ended before it had looked at everything; what it found is there.
+    ReviewPartial,
     /// The patch does not apply to the working tree as it is now.
     ApplyConflict,
     /// No such resource.
@@ -137,6 +141,8 @@ impl Code {
             Self::JobLost => "job_lost",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::IdempotencyResultUnavailable => "idempotency_result_unavailable",
+            Self::ReviewFindings => "review_findings",
+            Self::ReviewPartial => "review_partial",
             Self::ApplyConflict => "apply_conflict",
             Self::ResourceNotFound => "resource_not_found",
             Self::Unsupported => "unsupported",
@@ -182,6 +188,8 @@ impl Code {
             Self::JobRunning => 10,
             Self::ApplyConflict => 11,
             Self::LedgerBroken => 12,
+            Self::ReviewFindings => 20,
+            Self::ReviewPartial => 21,
             Self::WaitTimeout => 124,
             Self::Interrupted => 130,
             Self::Internal => 1,

@@ -76,7 +76,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
 }
 
 /// The place in a trace that the environment names, as other tools hand it on.
-fn trace() -> Option<TraceContext> {
+pub(super) fn trace() -> Option<TraceContext> {
     TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
