@@ -40,6 +40,14 @@ pub(super) struct Sent {
     pub manifest_sha256: String,
     /// What the snapshot says about itself.
     pub summary: SnapshotSummary,
+    /// The facts of a review, as a document.
+    pub review: Option<Bytes>,
+}
+
+impl Sent {
+    fn bytes(&self) -> usize {
+        self.manifest.len() + self.review.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// An error that can be told more than once.
@@ -128,7 +136,7 @@ impl Deliveries {
         let Some(delivery) = known.get_mut(id) else { return };
         delivery.sent = Some(sent);
         loop {
-            let held: usize = known.values().filter_map(|delivery| Some(delivery.sent.as_ref()?.manifest.len())).sum();
+            let held: usize = known.values().filter_map(|delivery| delivery.sent.as_ref().map(Sent::bytes)).sum();
             if held <= MAX_MANIFESTS {
                 return;
             }

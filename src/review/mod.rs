@@ -2,6 +2,12 @@
 //!
 //! Pure: nothing here reads a repository, an engine or a job. Words of a finding are an agent's, so hostile: raw in the model, escaped by each form.
 
+pub mod answer;
+mod facts;
 mod model;
+pub mod schema;
 
+#[cfg(test)]
+pub(crate) use self::facts::tests::sample as sample_facts;
+pub use self::facts::Facts;
 pub use self::model::{Change, ChangedFile, Coverage, CoverageStatus, Finding, LineRange, Review, ReviewScope, Severity, Verdict};

@@ -61,6 +61,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pass, Self::Concerns, Self::Fail, Self::Unknown];
+
+    /// Parses the stable text form.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == text)
+    }
+
     /// The stable text form.
     pub fn as_str(self) -> &'static str {
         match self {
