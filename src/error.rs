@@ -34,6 +34,14 @@ pub enum Code {
     InvalidReasoningEffort,
     /// The isolation is not one of the known values.
     UnsupportedIsolation,
+    /// The scope of a review is not one of the known ones, or does not fit the other arguments.
+    InvalidScope,
+    /// The base of a review names no commit, or shares no history with HEAD.
+    InvalidBase,
+    /// The commit of a review names no commit.
+    InvalidCommit,
+    /// A path that narrows a review is malformed, leaves the repository or is not there.
+    InvalidPaths,
     /// A setting is wrong.
     InvalidConfig,
     /// No engine answers.
@@ -114,6 +122,10 @@ impl Code {
             Self::InvalidModel => "invalid_model",
             Self::InvalidReasoningEffort => "invalid_reasoning_effort",
             Self::UnsupportedIsolation => "unsupported_isolation",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidBase => "invalid_base",
+            Self::InvalidCommit => "invalid_commit",
+            Self::InvalidPaths => "invalid_paths",
             Self::InvalidConfig => "invalid_config",
             Self::EngineUnavailable => "engine_unavailable",
             Self::EngineError => "engine_error",
@@ -163,6 +175,10 @@ impl Code {
             | Self::InvalidModel
             | Self::InvalidReasoningEffort
             | Self::UnsupportedIsolation
+            | Self::InvalidScope
+            | Self::InvalidBase
+            | Self::InvalidCommit
+            | Self::InvalidPaths
             | Self::InvalidConfig
             | Self::IdempotencyConflict
             | Self::Unsupported => 2,
