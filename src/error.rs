@@ -64,6 +64,10 @@ pub enum Code {
     ProviderUnreachable,
     /// Codex ended with an error.
     NonzeroExit,
+    /// A reviewer's answer is not JSON.
+    InvalidJson,
+    /// A reviewer's answer is JSON of another form than was asked for.
+    SchemaViolation,
     /// The job met its deadline.
     Timeout,
     /// The job used up its token budget.
@@ -137,6 +141,8 @@ impl Code {
             Self::CodexRateLimited => "codex_rate_limited",
             Self::ProviderUnreachable => "provider_unreachable",
             Self::NonzeroExit => "nonzero_exit",
+            Self::InvalidJson => "invalid_json",
+            Self::SchemaViolation => "schema_violation",
             Self::Timeout => "timeout",
             Self::TokenBudget => "token_budget",
             Self::GatewayLimit => "gateway_limit",
@@ -190,7 +196,13 @@ impl Code {
             | Self::GatewayUnavailable
             | Self::SetupFailed => 3,
             Self::CodexAuthRequired | Self::CodexRateLimited | Self::ProviderUnreachable => 4,
-            Self::NonzeroExit | Self::JobFailed | Self::GatewayLimit | Self::OutOfMemory | Self::OutOfDisk => 5,
+            Self::NonzeroExit
+            | Self::InvalidJson
+            | Self::SchemaViolation
+            | Self::JobFailed
+            | Self::GatewayLimit
+            | Self::OutOfMemory
+            | Self::OutOfDisk => 5,
             Self::TokenBudget => 6,
             Self::Timeout => 7,
             Self::JobCancelled => 8,
@@ -214,6 +226,8 @@ impl Code {
                 | Self::Timeout
                 | Self::ProviderUnreachable
                 | Self::EngineUnavailable
+                | Self::InvalidJson
+                | Self::SchemaViolation
                 | Self::Internal
         )
     }

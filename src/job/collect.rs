@@ -8,9 +8,9 @@ use std::io::Read;
 use tracing::Instrument as _;
 
 use super::download::{self, Expected, Piece, Pieces};
+use super::labels::JobLabels;
 use super::service::Core;
 use super::status::{self, Observed};
-use super::labels::JobLabels;
 use super::{JobId, JobResult, JobState, NotCarried, reviewing, seal, trace};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
@@ -292,6 +292,7 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
     };
     let reason = status.reason.unwrap_or(sealed.reason);
     let said = reviewing::Said { last_message: &last_message, notes: &notes, reason, usage };
+    let review_paths = review.as_ref().map(|facts| facts.paths.clone()).unwrap_or_default();
     let (review, answer_fault) = review.map(|facts| reviewing::conclude(&seen.found.labels, facts, &said)).unzip();
     let dropped = &collected.left_out;
     let refused_count = seal.refused_count.max(seal.refused.len() as u64).saturating_add(dropped.len() as u64);
@@ -303,6 +304,7 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         last_message,
         patch: collected.patch,
         review,
+        review_paths,
         answer_fault: answer_fault.flatten(),
         changes,
         no_changes,
@@ -360,6 +362,7 @@ fn empty(seen: &Observed) -> JobResult {
         last_message: Vec::new(),
         patch: None,
         review: None,
+        review_paths: Vec::new(),
         answer_fault: None,
         changes: Vec::new(),
         no_changes: false,

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_kept_within_bounds() {
         let deliveries = Deliveries::default();
-        let sent = |len| Sent { manifest: vec![0; len].into(), manifest_sha256: "ab".into(), summary: SnapshotSummary::default() };
+        let sent = |len| Sent { manifest: vec![0; len].into(), manifest_sha256: "ab".into(), summary: SnapshotSummary::default(), review: None };
         let ids: Vec<JobId> = (0..3).map(|_| JobId::random()).collect();
         let _pending: Vec<Pending> = ids.iter().map(|id| deliveries.begin(id)).collect();
         for id in &ids {

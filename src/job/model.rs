@@ -299,6 +299,8 @@ pub struct JobResult {
     pub patch: Option<Vec<u8>>,
     /// What a review found; `None` for other kinds, and where nothing can be said.
     pub review: Option<crate::review::Review>,
+    /// The paths to which the caller narrowed a review.
+    pub review_paths: Vec<String>,
     /// Why a review's answer could not be used.
     pub answer_fault: Option<crate::review::answer::Fault>,
     /// The same as base and new bytes of each path, for `apply`.

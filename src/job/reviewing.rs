@@ -28,9 +28,9 @@ pub(super) struct UnderReview {
 
 /// Reads the change, and the names of what will be sent. Blocking.
 pub(super) fn plan(settings: &Settings, workspace: &Path, asked: &ReviewRequest) -> Result<(Plan, UnderReview)> {
-    let ReviewPlan { plan, diff, change, coverage } =
-        crate::workspace::plan_review(workspace, &settings.roots.allow, asked, &settings.workspace)?;
-    let facts = Facts::new(change, coverage);
+    let found = crate::workspace::plan_review_within(workspace, &settings.roots.allow, &settings.workspace, asked)?;
+    let ReviewPlan { plan, diff, change, coverage, .. } = found;
+    let facts = Facts::new(change, coverage, asked.paths.clone());
     let document = serde_json::to_vec(&facts).map_err(|e| Error::internal("write the facts of a review").with_source(e))?;
     if document.len() as u64 > Facts::MAX_BYTES {
         return Err(Error::new(Code::WorkspaceTooLarge, "review the change: it touches too many files").with_hint("name some of its paths"));
@@ -48,9 +48,10 @@ impl UnderReview {
     /// The whole prompt.
     pub(super) fn prompt(&self, extras: prompt::Extras<'_>, subdirectory: Option<&RepoPath>) -> String {
         let Facts { change, coverage, .. } = &self.facts;
-        let (added, removed) = change.files.iter().fold((0_u64, 0_u64), |(added, removed), file| {
-            (added.saturating_add(file.added), removed.saturating_add(file.removed))
-        });
+        let (added, removed) = change
+            .files
+            .iter()
+            .fold((0_u64, 0_u64), |(added, removed), file| (added.saturating_add(file.added), removed.saturating_add(file.removed)));
         let facts = prompt::ReviewFacts {
             subject: &subject(change),
             size: (change.files.len(), added, removed),
@@ -152,7 +153,8 @@ mod tests {
     use super::*;
     use crate::review::{Severity, sample_facts};
 
-    const PASS: &str = r#"{"verdict": "pass", "confidence": 0.9, "summary": "Fine.", "findings": [], "questions": [], "assumptions": [], "next_steps": []}"#;
+    const PASS: &str =
+        r#"{"verdict": "pass", "confidence": 0.9, "summary": "Fine.", "findings": [], "questions": [], "assumptions": [], "next_steps": []}"#;
     const NOTE: &str = r#"{"severity": "high", "title": "lost update", "file": "src/a.rs", "line": 3}"#;
 
     fn concluded(last_message: &str, notes: &str, reason: Reason) -> (Review, Option<Fault>) {

@@ -13,11 +13,11 @@ use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
 use super::deliverer::{Deliverer, Life};
 use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
+use super::reviewing::{self, UnderReview};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::own_ms;
 use super::{Additions, Begun, Isolation, JobId, StartRequest, StartedJob, Work, authorities, bury, check, create, gateway, restore, spec, trace};
-use super::reviewing::{self, UnderReview};
 use crate::codex::prompt;
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
@@ -92,7 +92,10 @@ fn work_arguments(work: &Work) -> serde_json::Value {
     match work {
         Work::Delegate { task } => serde_json::json!(task),
         Work::Consult { question, more } => serde_json::json!(["consult", question, added(more)]),
-        Work::Review { change, more } => serde_json::json!(["review", format!("{change:?}"), added(more)]),
+        Work::Review { change, more } => {
+            let policy = (change.untracked.as_str(), change.include_ignored, change.max_diff);
+            serde_json::json!(["review", change.scope, change.paths, policy, added(more)])
+        }
     }
 }
 

@@ -79,7 +79,9 @@ fn a_path_that_leads_elsewhere_costs_the_place_and_not_the_finding() {
         let answer = read(&with("/findings/1/file", json!(path))).unwrap();
         (answer.findings[0].file.clone(), answer.findings[0].lines.is_some())
     };
-    for path in ["/etc/passwd", "../x", "a/../../x", "a//b", "", ".", "a\nb", "a\u{1b}[0m", "/workspace", "/workspace/../x", ".git/config", "a/.GIT/hooks/x"] {
+    for path in
+        ["/etc/passwd", "../x", "a/../../x", "a//b", "", ".", "a\nb", "a\u{1b}[0m", "/workspace", "/workspace/../x", ".git/config", "a/.GIT/hooks/x"]
+    {
         assert_eq!(place(path), (None, false), "{path:?}");
     }
     assert_eq!(place("/workspace/src/a b.rs"), (Some("src/a b.rs".into()), true));
@@ -118,7 +120,8 @@ fn findings_are_counted_once_and_bounded() {
 #[test]
 fn notes_are_read_line_by_line_as_far_as_they_go() {
     let line = |severity: &str, title: &str| json!({"severity": severity, "title": title, "file": "a", "line": 1}).to_string();
-    let text = format!("{}\n\nnot json\n{}\n{}\n[1]\n{}\n{{\"severity\": \"hi", line("low", "x"), line("critical", "y"), line("low", "x"), line("odd", "z"));
+    let text =
+        format!("{}\n\nnot json\n{}\n{}\n[1]\n{}\n{{\"severity\": \"hi", line("low", "x"), line("critical", "y"), line("low", "x"), line("odd", "z"));
     let notes = parse_notes(text.as_bytes());
     assert_eq!(notes.findings.iter().map(|f| f.title.as_str()).collect::<Vec<_>>(), ["y", "x"]);
     assert_eq!(notes.unreadable, 4);

@@ -16,6 +16,8 @@ pub struct Facts {
     pub change: Change,
     /// How much of it is shown.
     pub coverage: Coverage,
+    /// What the caller narrowed it to; empty: nothing.
+    pub paths: Vec<String>,
 }
 
 impl Facts {
@@ -23,8 +25,8 @@ impl Facts {
     pub const MAX_BYTES: u64 = 64 << 20;
 
     /// Of a change that will be reviewed.
-    pub fn new(change: Change, coverage: Coverage) -> Self {
-        Self { version: VERSION, change, coverage }
+    pub fn new(change: Change, coverage: Coverage, paths: Vec<String>) -> Self {
+        Self { version: VERSION, change, coverage, paths }
     }
 
     /// Reads a document; `None`: it is none of ours.
@@ -39,13 +41,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn sample() -> Facts {
-        let file = ChangedFile {
-            path: "src/a.rs".into(),
-            old_path: None,
-            shown: vec![LineRange { start: 1, end: 9 }],
-            added: 4,
-            removed: 2,
-        };
+        let file = ChangedFile { path: "src/a.rs".into(), old_path: None, shown: vec![LineRange { start: 1, end: 9 }], added: 4, removed: 2 };
         let change = Change {
             scope: ReviewScope::Branch { base: "main".into() },
             base_commit: Some("a".repeat(40)),
@@ -59,7 +55,7 @@ pub(crate) mod tests {
             untracked_files_omitted: 2,
             omission_reasons: vec!["2 untracked files were not named.".into()],
         };
-        Facts::new(change, coverage)
+        Facts::new(change, coverage, vec!["src".into()])
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod facts;
 mod model;
 pub mod schema;
 
+pub use self::facts::Facts;
 #[cfg(test)]
 pub(crate) use self::facts::tests::sample as sample_facts;
-pub use self::facts::Facts;
 pub use self::model::{Change, ChangedFile, Coverage, CoverageStatus, Finding, LineRange, Review, ReviewScope, Severity, Verdict};
