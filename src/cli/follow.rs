@@ -4,10 +4,10 @@ use std::pin::pin;
 
 use super::progress::Reporter;
 use crate::error::{Code, Error, Result};
-use crate::job::{Claimed, DelegateRequest, JobId, JobResult, JobState, JobStatus, Jobs, StartedJob};
+use crate::job::{Claimed, JobId, JobResult, JobState, JobStatus, Jobs, StartRequest, StartedJob};
 
 /// Starts a job; a second Ctrl-C gives up. What a start that was given up leaves behind carries its labels and is swept.
-pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
+pub(super) async fn start(jobs: &Jobs, request: StartRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
     reporter.step("taking a snapshot and creating the cell");
     let mut starting = pin!(jobs.start(request));
     let mut pressed = false;

@@ -62,6 +62,9 @@ fn result() -> JobResult {
         sealed: None,
         last_message: HOSTILE.as_bytes().to_vec(),
         patch: Some(b"diff --git a/x b/x\n".to_vec()),
+        review: None,
+        review_paths: Vec::new(),
+        answer_fault: None,
         changes: Vec::new(),
         no_changes: false,
         files: vec![FileChange {

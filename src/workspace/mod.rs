@@ -13,6 +13,7 @@ mod names;
 mod objects;
 mod pack;
 mod repo;
+pub mod review;
 mod risk;
 mod run;
 mod scan;
@@ -33,5 +34,6 @@ pub mod readers {
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
+pub use review::{ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};
 pub use scratch::sweep as sweep_scratch;
 pub use snapshot::{Packed, Plan, pack, plan, plan_within};
