@@ -76,6 +76,8 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
         Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
+        // The command line's own: over MCP a review's result says both.
+        Code::ReviewFindings | Code::ReviewPartial => step("inspect_and_retry", called, "read the findings in the result"),
         Code::Internal => step("retry_then_report", called, "retry once; if it stays, report it with the meta block"),
     }
 }
