@@ -111,7 +111,10 @@ impl Reports {
 
     /// The reports to make, after all that can be known to fail was looked at: before a job is started and paid for.
     pub(super) fn checked(&self, json: bool, allowed: &[Format]) -> Result<Vec<Report>> {
-        let wrong = |message: String| Err(Error::new(Code::InvalidArguments, message).with_hint("such as `--format sarif --output review.sarif --format markdown --output review.md`"));
+        let wrong = |message: String| {
+            Err(Error::new(Code::InvalidArguments, message)
+                .with_hint("such as `--format sarif --output review.sarif --format markdown --output review.md`"))
+        };
         if let Some(fault) = &self.fault {
             return wrong(fault.clone());
         }
@@ -123,7 +126,11 @@ impl Reports {
         // Annotations work on standard output alone: that is what the runner reads.
         let to_stdout = pairs.iter().filter(|report| report.output.is_none() || report.format == Format::Github).count();
         if to_stdout > usize::from(!json) {
-            return wrong(if json { "--json has standard output for itself".to_owned() } else { "only one form can go to standard output".to_owned() });
+            return wrong(if json {
+                "--json has standard output for itself".to_owned()
+            } else {
+                "only one form can go to standard output".to_owned()
+            });
         }
         for (at, report) in pairs.iter().enumerate() {
             let Some(file) = &report.output else { continue };
@@ -145,7 +152,9 @@ impl FailOn {
     pub(super) fn parse(text: &str) -> std::result::Result<Self, String> {
         match text {
             "none" => Ok(Self(None)),
-            _ => Severity::parse(text).map(|severity| Self(Some(severity))).ok_or_else(|| "write critical, high, medium, low, nit or none".to_owned()),
+            _ => {
+                Severity::parse(text).map(|severity| Self(Some(severity))).ok_or_else(|| "write critical, high, medium, low, nit or none".to_owned())
+            }
         }
     }
 }
@@ -185,7 +194,9 @@ pub(super) fn write(out: &Output, reports: &[Report], review: &Review, context: 
             };
             Target::of(file)?.write(&bytes)?;
         }
-        if report.format == Format::Github && let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
+        if report.format == Format::Github
+            && let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty())
+        {
             step_summary(Path::new(&file), &github::summary(review, &plain))?;
         }
     }
@@ -210,7 +221,8 @@ pub(super) fn write_bytes(out: &Output, report: &Report, bytes: &[u8]) -> Result
 /// Adds to what other steps have written, unless that makes it too long for GitHub.
 fn step_summary(file: &Path, text: &[u8]) -> Result<()> {
     let there = std::fs::metadata(file).map_or(0, |data| data.len());
-    let text = if there.saturating_add(text.len() as u64) < STEP_SUMMARY { text } else { b"\nThe review's summary does not fit here beside the others.\n" };
+    let text =
+        if there.saturating_add(text.len() as u64) < STEP_SUMMARY { text } else { b"\nThe review's summary does not fit here beside the others.\n" };
     let write = || std::fs::OpenOptions::new().append(true).create(true).open(file).and_then(|mut file| file.write_all(text));
     write().map_err(|e| failed(file, e))
 }

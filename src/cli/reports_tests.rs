@@ -73,7 +73,10 @@ fn several_files_come_of_one_review() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let files = [at("a.sarif"), at("b.md"), at("c.xml")];
-    let reports = checked(&["--format", "sarif", "--output", &files[0], "--format", "markdown", "--output", &files[1], "--format", "junit", "--output", &files[2]]).unwrap();
+    let reports = checked(&[
+        "--format", "sarif", "--output", &files[0], "--format", "markdown", "--output", &files[1], "--format", "junit", "--output", &files[2],
+    ])
+    .unwrap();
     let out = Output::new(false, true, ColorChoice::Always);
     let told = write(&out, &reports, &review(), &context(&out, None)).unwrap();
     assert_eq!(told[1], json!({ "format": "markdown", "output": files[1] }));

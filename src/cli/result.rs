@@ -31,8 +31,10 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
     match result.status.kind {
         JobKind::Review => review::report(out, &result, &reports, args.fail_on, true).map(|(code, _)| code),
         JobKind::Consult => consult::answer(out, &result, &args.reports.checked(out.json(), &consult::FORMS)?),
-        JobKind::Delegate if args.reports.asked() => Err(Error::new(Code::InvalidArguments, "this job is a delegation, which has no forms of a report")
-            .with_hint("leave --format and --output out; `--json` and `--diff` are for delegations")),
+        JobKind::Delegate if args.reports.asked() => {
+            Err(Error::new(Code::InvalidArguments, "this job is a delegation, which has no forms of a report")
+                .with_hint("leave --format and --output out; `--json` and `--diff` are for delegations"))
+        }
         JobKind::Delegate => Ok(render::show_result(out, &result, args.diff, true)),
     }
 }

@@ -157,7 +157,8 @@ pub(super) fn report(out: &Output, result: &JobResult, reports: &[Report], fail_
     let context = reports::context(out, fail_on.0);
     let outcome = outcome(review, result.failure(), fail_on);
     let written = reports::write(out, reports, review, &context).map_err(|e| {
-        e.with_hint(format!("nothing is lost: the job {id} is kept, and `{}` writes its reports again", again_command(id, reports))).with_detail("job_id", id.as_str())
+        e.with_hint(format!("nothing is lost: the job {id} is kept, and `{}` writes its reports again", again_command(id, reports)))
+            .with_detail("job_id", id.as_str())
     })?;
     document(out, Some((id, kept)), review, &context, &written, outcome.as_ref());
     if let Some(e) = outcome.as_ref().filter(|_| !out.json()) {
@@ -176,8 +177,15 @@ fn outcome(review: &Review, failure: Option<Error>, fail_on: FailOn) -> Option<E
             _ => "there may be more to find: run it again",
         };
         let partial = || {
-            Error::new(Code::ReviewPartial, format!("the review is partial ({}), with {} findings so far, {reaching} of them at the threshold", review.reason.as_str(), review.findings.len()))
-                .with_hint(mind)
+            Error::new(
+                Code::ReviewPartial,
+                format!(
+                    "the review is partial ({}), with {} findings so far, {reaching} of them at the threshold",
+                    review.reason.as_str(),
+                    review.findings.len()
+                ),
+            )
+            .with_hint(mind)
         };
         // Without a finding there is nothing but the reason.
         return Some(if review.findings.is_empty() { failure.unwrap_or_else(partial) } else { partial() });
@@ -188,7 +196,8 @@ fn outcome(review: &Review, failure: Option<Error>, fail_on: FailOn) -> Option<E
     let threshold = fail_on.0?;
     let counted = if reaching == 1 { "1 finding is".to_owned() } else { format!("{reaching} findings are") };
     (reaching > 0).then(|| {
-        Error::new(Code::ReviewFindings, format!("{counted} at or above `{}`", threshold.as_str())).with_hint("mend them, or set another threshold with --fail-on")
+        Error::new(Code::ReviewFindings, format!("{counted} at or above `{}`", threshold.as_str()))
+            .with_hint("mend them, or set another threshold with --fail-on")
     })
 }
 

@@ -16,9 +16,14 @@ fn each_outcome_has_its_own_exit_code() {
     assert_eq!(code(&partial, Some(Code::TokenBudget), Some(Severity::High)), 21, "a partial review is no whole one, whatever it found");
     assert_eq!(code(&partial, Some(Code::TokenBudget), None), 21);
     let empty = Review { findings: Vec::new(), ..partial };
-    for (failure, exit) in
-        [(Code::TokenBudget, 6), (Code::Timeout, 7), (Code::ProviderUnreachable, 4), (Code::JobCancelled, 8), (Code::EngineUnavailable, 3), (Code::InvalidConfig, 2)]
-    {
+    for (failure, exit) in [
+        (Code::TokenBudget, 6),
+        (Code::Timeout, 7),
+        (Code::ProviderUnreachable, 4),
+        (Code::JobCancelled, 8),
+        (Code::EngineUnavailable, 3),
+        (Code::InvalidConfig, 2),
+    ] {
         assert_eq!(code(&empty, Some(failure), Some(Severity::High)), exit);
     }
     assert_eq!(code(&empty, None, Some(Severity::High)), 21, "an answer that could not be used is not a clean review");

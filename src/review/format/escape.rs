@@ -261,7 +261,9 @@ fn push_escaped(out: &mut String, token: &str) {
 /// Whether a forge may make something else of a word than text.
 fn is_reference(token: &str) -> bool {
     let lower = token.to_ascii_lowercase();
-    let sigil = |sigil: char, next: fn(char) -> bool| lower.match_indices(sigil).any(|(at, s)| lower.get(at + s.len()..).is_some_and(|rest| rest.starts_with(next)));
+    let sigil = |sigil: char, next: fn(char) -> bool| {
+        lower.match_indices(sigil).any(|(at, s)| lower.get(at + s.len()..).is_some_and(|rest| rest.starts_with(next)))
+    };
     let word = |c: char| c.is_alphanumeric() || c == '"' || c == '_';
     lower.contains(['@', '#', '$', '~', '^'])
         || lower.contains("://")

@@ -118,7 +118,8 @@ fn comment(review: &Review, number: usize, finding: &Finding) -> Option<Value> {
     let file = review.change.files.iter().find(|file| Some(&file.path) == finding.file.as_ref())?;
     let lines = in_order(finding.lines?);
     let on = shown_part(file, lines)?;
-    let mut body = format!("**{}. {}: {}**\n\n", number + 1, finding.severity.as_str(), super::escape::markdown_line(&cut(&line(&finding.title), 300)));
+    let mut body =
+        format!("**{}. {}: {}**\n\n", number + 1, finding.severity.as_str(), super::escape::markdown_line(&cut(&line(&finding.title), 300)));
     if on != lines {
         body.push_str(&format!("About {}.\n\n", lines_text(lines)));
     }

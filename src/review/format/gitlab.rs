@@ -10,8 +10,7 @@ const LONGEST: usize = 1_000;
 
 /// The review as a code-quality report.
 pub fn render(review: &Review, _context: &Context) -> Vec<u8> {
-    let mut issues: Vec<Value> =
-        review.findings.iter().zip(fingerprints(&review.findings)).map(|(finding, print)| issue(finding, &print)).collect();
+    let mut issues: Vec<Value> = review.findings.iter().zip(fingerprints(&review.findings)).map(|(finding, print)| issue(finding, &print)).collect();
     if review.partial {
         // The report has no place for this beside its issues, and without it a partial review looks like a clean one.
         issues.push(json!({

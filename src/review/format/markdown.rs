@@ -34,7 +34,12 @@ pub(super) fn bounded(review: &Review, context: &Context, max: usize) -> String 
 /// The headline, what to mind, and the summary.
 pub(super) fn head(review: &Review) -> String {
     let confidence = review.confidence.map(|confidence| format!(", confidence {:.0}%", confidence.clamp(0.0, 1.0) * 100.0)).unwrap_or_default();
-    let mut out = format!("## Review: {}, {}\n\n{}{confidence}\n", review.verdict.as_str(), counted(&review.findings), markdown_line(&cut(&scope_text(&review.change), 500)));
+    let mut out = format!(
+        "## Review: {}, {}\n\n{}{confidence}\n",
+        review.verdict.as_str(),
+        counted(&review.findings),
+        markdown_line(&cut(&scope_text(&review.change), 500))
+    );
     if review.partial {
         out.push_str(&format!("\n**Partial**: {}\n", markdown_line(&partial_text(review))));
     }

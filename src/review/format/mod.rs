@@ -10,9 +10,9 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod sarif;
-pub mod text;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod text;
 
 use sha2::{Digest as _, Sha256};
 
@@ -123,10 +123,8 @@ pub fn fingerprints(findings: &[Finding]) -> Vec<String> {
     let mut seen = std::collections::HashMap::<String, u32>::new();
     let alike = |finding: &Finding| {
         let words = finding.title.to_lowercase();
-        let words: Vec<&str> = words
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty() && !word.chars().all(char::is_numeric))
-            .collect();
+        let words: Vec<&str> =
+            words.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && !word.chars().all(char::is_numeric)).collect();
         format!("{}\0{}\0{}", Level::of(finding.severity).as_str(), finding.file.as_deref().unwrap_or_default(), words.join(" "))
     };
     let mut of = |finding: &Finding| {

@@ -59,9 +59,21 @@ fn rule_id(severity: Severity) -> String {
 /// A rule for each severity: a reviewer has no catalogue of defects, but rules must be the same in each run.
 fn rule(severity: Severity) -> Value {
     let (name, short, help) = match severity {
-        Severity::Critical => ("CriticalFinding", "Must not be merged", "The reviewer holds that merging this loses data or opens a security hole. Do not merge before it is mended or shown to be wrong."),
-        Severity::High => ("HighFinding", "A bug that users will meet", "The reviewer holds that users will meet this bug in ordinary use. Mend it before the change is merged, or show that it cannot happen."),
-        Severity::Medium => ("MediumFinding", "A bug in a rare case, or a costly design", "The reviewer holds that this fails in a rare case, or that it will cost later. Decide whether it is mended now or recorded for later."),
+        Severity::Critical => (
+            "CriticalFinding",
+            "Must not be merged",
+            "The reviewer holds that merging this loses data or opens a security hole. Do not merge before it is mended or shown to be wrong.",
+        ),
+        Severity::High => (
+            "HighFinding",
+            "A bug that users will meet",
+            "The reviewer holds that users will meet this bug in ordinary use. Mend it before the change is merged, or show that it cannot happen.",
+        ),
+        Severity::Medium => (
+            "MediumFinding",
+            "A bug in a rare case, or a costly design",
+            "The reviewer holds that this fails in a rare case, or that it will cost later. Decide whether it is mended now or recorded for later.",
+        ),
         Severity::Low => ("LowFinding", "Worth a change", "The reviewer suggests a change; nobody is harmed without it."),
         Severity::Nit => ("NitFinding", "A matter of taste", "The reviewer would write this otherwise."),
     };

@@ -82,9 +82,8 @@ fn parsed(format: Format, review: &Review) -> Value {
 
 /// Lines that a runner would take for commands, wherever they stand.
 fn commands(text: &str) -> Vec<&str> {
-    let hidden = |line: &str| line.match_indices("##").any(|(at, _)| {
-        line[at + 2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('[')
-    });
+    let hidden =
+        |line: &str| line.match_indices("##").any(|(at, _)| line[at + 2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('['));
     text.split(['\n', '\r']).filter(|line| line.trim_start().starts_with("::") || hidden(line)).collect()
 }
 

@@ -58,7 +58,10 @@ pub(super) fn notes(review: &Review) -> Vec<String> {
         let files: Vec<String> = review.change.instruction_files.iter().take(20).map(|file| escape::clip(file, 200)).collect();
         let more = review.change.instruction_files.len() - files.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        notes.push(format!("the change touches files that tell an agent what to do; the review went by those of the base: {}{more}", files.join(", ")));
+        notes.push(format!(
+            "the change touches files that tell an agent what to do; the review went by those of the base: {}{more}",
+            files.join(", ")
+        ));
     }
     notes
 }
