@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reviews what HEAD has that a base has not, and leaves the reports in a directory. For any pipeline that has bash, git and a Docker engine.
 #
-#   BASE        branch, tag or commit to compare with (default: the remote's default branch)
+#   BASE        branch (such as origin/main), tag or commit to compare with
 #   REPORTS     directory for the reports (default: anchorhold-review; keep it out of the commit)
 #   FAIL_ON     critical, high, medium, low, nit or none (default: high)
 #   MAX_TOKENS  tokens that the review may use (default: 400000)
@@ -11,7 +11,7 @@
 set -euo pipefail
 
 reports=${REPORTS:-anchorhold-review}
-base=${BASE:-origin/HEAD}
+base=${BASE:?set BASE to what the change is compared with, such as origin/main}
 
 # A pipeline's clone is often shallow and knows no branch but its own: get the base, and the history down to where HEAD left it.
 if [ "$(git rev-parse --is-shallow-repository)" = true ]; then

@@ -17,6 +17,7 @@ pub mod text;
 use sha2::{Digest as _, Sha256};
 
 use super::{Change, Finding, LineRange, Review, ReviewScope, Severity};
+use crate::protocol::result::Reason;
 
 /// A form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,8 +182,12 @@ fn scope_text(change: &Change) -> String {
 
 /// Why the review is not whole, for people.
 fn partial_text(review: &Review) -> String {
-    let why = if review.partial_detail.is_empty() { format!("it ended early ({})", review.reason.as_str()) } else { review.partial_detail.clone() };
-    format!("this review is partial, so there may be more to find: {why}")
+    let what = "this review is partial, so there may be more to find";
+    match (review.partial_detail.as_str(), review.reason) {
+        ("", reason) => format!("{what} ({})", reason.as_str()),
+        (detail, Reason::Completed) => format!("{what}: {detail}"),
+        (detail, reason) => format!("{what} ({}): {detail}", reason.as_str()),
+    }
 }
 
 /// What the reviewer was not shown, one sentence each, in raw words.
