@@ -83,7 +83,9 @@ impl Blobs {
             return Err(failed("its answer is not understood".into()));
         }
         if hasher.finish()? != *id {
-            return Err(Error::new(Code::WorktreeError, "read an object: its content does not have its id").with_hint("`git fsck` says what is damaged"));
+            return Err(
+                Error::new(Code::WorktreeError, "read an object: its content does not have its id").with_hint("`git fsck` says what is damaged")
+            );
         }
         Ok(size)
     }
@@ -158,8 +160,9 @@ fn missing(header: &[u8]) -> Error {
 
 /// Objects that are not here, and nothing of ours fetches.
 pub fn missing_objects() -> Error {
-    Error::new(Code::WorktreeError, "read the repository's objects: some are not here, as in a partial clone")
-        .with_hint("fetch them first: `git archive COMMIT >/dev/null` for each side fetches what a partial clone lacks; `git fsck` says what is damaged")
+    Error::new(Code::WorktreeError, "read the repository's objects: some are not here, as in a partial clone").with_hint(
+        "fetch them first: `git archive COMMIT >/dev/null` for each side fetches what a partial clone lacks; `git fsck` says what is damaged",
+    )
 }
 
 /// A blob's id, from pieces.

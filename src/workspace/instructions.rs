@@ -86,7 +86,8 @@ pub(super) fn from_base(
         // A link would lead to the change's own files: what it leads to in the base stands in its place.
         let target = links.follow(path)?;
         let targets: Vec<&TreeEntry> = target.iter().flat_map(|at| base.find(at).into_iter().chain(base.beneath(at))).collect();
-        let through = targets.iter().any(|entry| changed.contains(entry.path.as_bytes())) || target.as_ref().is_some_and(|at| adds_beneath(changed, at));
+        let through =
+            targets.iter().any(|entry| changed.contains(entry.path.as_bytes())) || target.as_ref().is_some_and(|at| adds_beneath(changed, at));
         if is_changed || through {
             found.touched.push(path.to_vec());
         }

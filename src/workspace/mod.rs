@@ -44,7 +44,7 @@ pub mod readers {
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
-pub use scratch::sweep as sweep_scratch;
 pub use review::{Omitted, ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};
+pub use scratch::sweep as sweep_scratch;
 pub use send::{InstructionFile, Origin, SecretLooking, SendEntry, SendManifest, manifest_of};
 pub use snapshot::{Packed, Plan, PlanOptions, pack, plan, plan_with, plan_within};

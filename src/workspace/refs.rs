@@ -131,7 +131,8 @@ impl<'a> References<'a> {
 
     /// A reference: its own file, else its packed line.
     fn read(&self, name: &[u8]) -> Result<Said> {
-        let own = !name.starts_with(b"refs/") || [&b"refs/bisect/"[..], b"refs/worktree/", b"refs/rewritten/"].iter().any(|own| name.starts_with(own));
+        let own =
+            !name.starts_with(b"refs/") || [&b"refs/bisect/"[..], b"refs/worktree/", b"refs/rewritten/"].iter().any(|own| name.starts_with(own));
         let dir = if own { &self.repository.git_dir } else { &self.repository.common_dir };
         match read_small(&dir.join(std::ffi::OsStr::from_bytes(name)), MAX_REF) {
             Ok(text) => self.parse(&text).ok_or_else(broken),

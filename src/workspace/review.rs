@@ -156,7 +156,13 @@ pub fn plan_review_within(workspace_root: &Path, roots: &[PathBuf], caps: &Works
     let mut shown = show::show(sides.opened.shadow.facts.format, &pairs, request.max_diff)?;
     drop(pairs);
     // What was not compared comes after what the diff has.
-    shown.files.extend(omitted.iter().map(|(path, _)| ChangedFile { path: show::name(path), old_path: None, shown: Vec::new(), added: 0, removed: 0 }));
+    shown.files.extend(omitted.iter().map(|(path, _)| ChangedFile {
+        path: show::name(path),
+        old_path: None,
+        shown: Vec::new(),
+        added: 0,
+        removed: 0,
+    }));
     omitted.append(&mut shown.omitted);
     omitted.extend(sides.refused.iter().map(|path| (path.clone(), "refused_name")));
     omitted.sort();

@@ -73,7 +73,8 @@ fn parse(text: &str) -> Option<Parsed<'_>> {
 
 /// git's rules for the name of a reference, a little stricter.
 fn is_name(name: &str) -> bool {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || crate::display::is_deceptive(c) || matches!(c, '~' | '^' | ':' | '?' | '*' | '[' | '\\');
+    let bad =
+        |c: char| c.is_whitespace() || c.is_control() || crate::display::is_deceptive(c) || matches!(c, '~' | '^' | ':' | '?' | '*' | '[' | '\\');
     !name.is_empty()
         && !name.starts_with('-')
         && !name.contains(bad)
@@ -109,7 +110,9 @@ pub fn resolve(repository: &Repository, shadow: &Shadow, text: &str, argument: A
             .with_hint("name a branch, a tag, a remote's branch such as origin/main, or an object id; ~2, ^ and ^{commit} may follow")
     })?;
     let start = match parsed.name {
-        "HEAD" if shadow.head.unborn => return Err(argument.error("there is no commit yet").with_hint("commit something first, or review the working tree")),
+        "HEAD" if shadow.head.unborn => {
+            return Err(argument.error("there is no commit yet").with_hint("commit something first, or review the working tree"));
+        }
         "HEAD" => shadow.head.id.to_hex(),
         name => match look_up(repository, shadow, name)? {
             Some(id) => id.to_hex(),
@@ -193,7 +196,9 @@ pub fn merge_base(shadow: &Shadow, base: &ObjectId, head: &ObjectId) -> Result<O
     }
     if output.code() != 1 {
         let error = Error::new(Code::WorktreeError, "find where the branch left its base: git cannot read the history");
-        return Err(error.with_hint("`git fsck` says what is missing; in a partial clone fetch the history first").with_detail("untrusted_git_stderr", output.stderr));
+        return Err(error
+            .with_hint("`git fsck` says what is missing; in a partial clone fetch the history first")
+            .with_detail("untrusted_git_stderr", output.stderr));
     }
     let error = Argument::Base.error("it shares no history with HEAD here");
     Err(if shadow.shallow { error.with_hint(deepen()) } else { error.with_hint("name the branch that HEAD was made from") })

@@ -207,7 +207,9 @@ fn committed(
 
 /// Files of the working tree that the base's `.worktreeinclude` names: the change may be anybody's, and is not asked.
 fn included(opened: &mut Opened, caps: &WorkspaceSettings, base: &Tree, tree: &Tree) -> Result<Vec<Planned>> {
-    let Some(file) = base.find(untracked::INCLUDE_FILE).filter(|entry| matches!(entry.mode, Mode::File | Mode::Executable)) else { return Ok(Vec::new()) };
+    let Some(file) = base.find(untracked::INCLUDE_FILE).filter(|entry| matches!(entry.mode, Mode::File | Mode::Executable)) else {
+        return Ok(Vec::new());
+    };
     let mut patterns = Vec::new();
     Blobs::new(&opened.shadow, untracked::MAX_INCLUDE)?.append(&file.id, untracked::MAX_INCLUDE, &mut patterns)?;
     let mut extra = untracked::matching(opened, caps, &patterns)?;

@@ -116,8 +116,7 @@ impl Opened {
         let repository = repo::find(&asked)?;
         let subdirectory = subdirectory(&asked, &repository.top)?;
         let shadow = Shadow::of(&repository, roots, caps)?;
-        let root =
-            Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
+        let root = Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
         let summary = SnapshotSummary {
             object_format: Some(shadow.facts.format),
             head: (!shadow.head.unborn).then(|| shadow.head.id.to_hex()),

@@ -66,7 +66,9 @@ fn parse(output: &[u8]) -> Result<Tree> {
         let (facts, path) = (record.get(..tab).unwrap_or_default(), record.get(tab + 1..).unwrap_or_default());
         let facts = std::str::from_utf8(facts).map_err(|_| not_understood())?;
         let mut words = facts.split_ascii_whitespace();
-        let (Some(mode), Some(_), Some(id), Some(size)) = (words.next(), words.next(), words.next(), words.next()) else { return Err(not_understood()) };
+        let (Some(mode), Some(_), Some(id), Some(size)) = (words.next(), words.next(), words.next(), words.next()) else {
+            return Err(not_understood());
+        };
         let mode = mode_of(mode).ok_or_else(not_understood)?;
         let id = ObjectId::parse(id.as_bytes()).ok_or_else(not_understood)?;
         let size = match (mode, size) {
