@@ -138,15 +138,17 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
     };
     let keyed_job = find_keyed(&core, keyed.as_ref());
     let (planned, remote, replay) = match request.work {
-        // A change that turns out empty asks no more of the engine than whether the key has a job.
+        // A change that cannot be read or turns out empty asks no more of the engine than whether the key has a job.
         Work::Review { .. } => {
             let (planned, replay) = tokio::join!(planning, keyed_job);
-            if let (Ok(Planned { under_review: Some(under_review), .. }), Ok(None)) = (&planned, &replay)
-                && let Some(facts) = under_review.nothing()
-            {
+            if let Some(replay) = replay? {
+                return Ok(Begun::Job(replay));
+            }
+            let planned = planned?;
+            if let Some(facts) = planned.under_review.as_ref().and_then(UnderReview::nothing) {
                 return Ok(Begun::NothingToReview(Box::new(facts)));
             }
-            (planned, find_remote(&core).await, replay)
+            (Ok(planned), find_remote(&core).await, Ok(None))
         }
         Work::Delegate { .. } | Work::Consult { .. } => tokio::join!(planning, find_remote(&core), keyed_job),
     };

@@ -150,24 +150,9 @@ fn work(arguments: &Arguments, kind: JobKind) -> Result<Work> {
     })
 }
 
-/// Which change the arguments name. One that they name beside another scope is a mistake, not a wish.
+/// Which change the arguments name.
 fn scope(arguments: &Arguments) -> Result<ReviewScope> {
-    let (base, commit) = (arguments.text("base"), arguments.text("commit"));
-    let misplaced = |code, field: &str, scope: &str| {
-        Err(Error::new(code, format!("{field} belongs to scope {scope}"))
-            .with_hint(format!("set scope to {scope}, or leave {field} out"))
-            .with_detail("field", field))
-    };
-    match (arguments.text("scope").unwrap_or("working_tree"), base, commit) {
-        ("branch", _, Some(_)) | ("working_tree", None, Some(_)) => misplaced(Code::InvalidCommit, "commit", "commit"),
-        ("commit" | "working_tree", Some(_), _) => misplaced(Code::InvalidBase, "base", "branch"),
-        ("branch", Some(base), None) => Ok(ReviewScope::Branch { base: base.to_owned() }),
-        ("branch", None, None) => Err(Error::new(Code::InvalidBase, "scope branch needs a base")
-            .with_hint("pass the branch, tag or commit that the change goes into as base, for example origin/main")
-            .with_detail("field", "base")),
-        ("commit", None, commit) => Ok(ReviewScope::Commit { commit: commit.unwrap_or("HEAD").to_owned() }),
-        _ => Ok(ReviewScope::WorkingTree),
-    }
+    crate::workspace::review::scope(arguments.text("scope").unwrap_or("working_tree"), arguments.text("base"), arguments.text("commit"))
 }
 
 /// What of the work stands in the meta block: of instructions only their digest and size.
@@ -255,22 +240,5 @@ mod tests {
         let error = checked_words("task", &"é".repeat(MAX_INPUT_BYTES / 2 + 1)).unwrap_err();
         assert_eq!(error.code, Code::InputTooLarge);
         assert_eq!(error.details.get("actual_bytes"), Some(&json!(MAX_INPUT_BYTES + 2)));
-    }
-
-    #[test]
-    fn a_scope_takes_what_belongs_to_it_and_nothing_else() {
-        let asked = |given: Value| {
-            let Value::Object(given) = given else { panic!() };
-            scope(&Arguments::check(ToolName::Review.parameters(), Some(&given)).unwrap()).map_err(|e| e.code)
-        };
-        assert_eq!(asked(json!({})), Ok(ReviewScope::WorkingTree));
-        assert_eq!(asked(json!({"scope": "branch", "base": "main"})), Ok(ReviewScope::Branch { base: "main".into() }));
-        assert_eq!(asked(json!({"scope": "commit", "commit": "abc"})), Ok(ReviewScope::Commit { commit: "abc".into() }));
-        assert_eq!(asked(json!({"scope": "commit"})), Ok(ReviewScope::Commit { commit: "HEAD".into() }));
-        assert_eq!(asked(json!({"scope": "branch"})), Err(Code::InvalidBase));
-        assert_eq!(asked(json!({"base": "main"})), Err(Code::InvalidBase));
-        assert_eq!(asked(json!({"scope": "commit", "base": "main"})), Err(Code::InvalidBase));
-        assert_eq!(asked(json!({"commit": "abc"})), Err(Code::InvalidCommit));
-        assert_eq!(asked(json!({"scope": "branch", "base": "main", "commit": "abc"})), Err(Code::InvalidCommit));
     }
 }

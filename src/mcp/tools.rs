@@ -56,56 +56,51 @@ const TASK: Parameter = Parameter {
     name: "task",
     rule: Rule::Text { min: 1, max: None, control: true },
     required: true,
-    description: "What Codex shall do, as to an engineer who sees only this repository and cannot ask back: goal, files, limits, how to check. At most 200000 bytes.",
+    description: "What to do, for somebody who sees only this repository and cannot ask back: goal, files, limits, how to check. At most 200000 bytes.",
 };
 const QUESTION: Parameter = Parameter {
     name: "question",
     rule: Rule::Text { min: 1, max: None, control: true },
     required: true,
-    description: "What you want to know, whole: Codex sees only this repository and cannot ask back. At most 200000 bytes with extra_context.",
+    description: "What to answer: Codex sees only this repository and cannot ask back. At most 200000 bytes with extra_context.",
 };
 const CONTEXT: Parameter = Parameter {
     name: "extra_context",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "What the repository does not say (ticket, log, intent). Given to Codex as data, not as instructions.",
+    description: "What the repository does not say (ticket, log, intent): data for Codex, not instructions.",
 };
 const INSTRUCT: Parameter = Parameter {
     name: "developer_instructions",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "How to go about it, e.g. what to look at. At most 4096 bytes. Changes neither limits nor the answer's form.",
+    description: "How to go about it, e.g. what to look at. At most 4096 bytes.",
 };
 const SCOPE: Parameter = Parameter {
     name: "scope",
     rule: Rule::Choice { values: &SCOPES, default: Some("working_tree") },
     required: false,
-    description: "working_tree: what differs from HEAD. branch: base...HEAD. commit: one commit against its first parent.",
+    description: "working_tree: what differs from HEAD. branch: base...HEAD. commit: one commit.",
 };
-const BASE: Parameter = Parameter {
-    name: "base",
-    rule: WORD,
-    required: false,
-    description: "For scope branch, and needed there: where the change goes, e.g. origin/main.",
-};
-const COMMIT: Parameter = Parameter { name: "commit", rule: WORD, required: false, description: "For scope commit: which one. Null: HEAD." };
+const BASE: Parameter = Parameter { name: "base", rule: WORD, required: false, description: "With scope branch, required: e.g. origin/main." };
+const COMMIT: Parameter = Parameter { name: "commit", rule: WORD, required: false, description: "With scope commit, required: e.g. HEAD." };
 const PATHS: Parameter = Parameter {
     name: "paths",
-    rule: Rule::Texts { max: crate::workspace::review::MAX_PATHS },
+    rule: Rule::Texts { max: 1_000 },
     required: false,
-    description: "Review only these files and directories, relative to workspace_root, taken literally. Null: all.",
+    description: "Only these files and directories, relative to workspace_root, literal. Null: all.",
 };
 const UNTRACKED: Parameter = Parameter {
     name: "untracked",
     rule: Rule::Choice { values: &UNTRACKED_WORDS, default: Some("explicit_only") },
     required: false,
-    description: "Untracked files in scope working_tree: explicit_only (those that paths names), include (all that are not ignored), exclude.",
+    description: "Untracked files of the working tree: explicit_only (those in paths), include (all not ignored), exclude.",
 };
 const WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path of a git repository with a commit, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory.",
+    description: "Absolute path of a git repository, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory.",
 };
 const MODEL: Parameter =
     Parameter { name: "model", rule: WORD, required: false, description: "The provider's model name, e.g. gpt-5.5. Null: the configured default." };
@@ -119,13 +114,13 @@ const ISOLATION: Parameter = Parameter {
     name: "isolation",
     rule: Rule::Choice { values: &Isolation::VALUES, default: None },
     required: false,
-    description: "Which of the user's Codex settings enter the container: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules). The container's walls stay the same.",
+    description: "Which of the user's Codex settings enter the container: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
 };
 const TIMEOUT: Parameter = Parameter {
     name: "timeout_seconds",
     rule: Rule::Integer { range: None },
     required: false,
-    description: "Seconds Codex may run, clamped to 10..600; null: 300. Then the job ends with error timeout and its partial work.",
+    description: "Seconds Codex may run, clamped to 10..600; null: 300. Then error timeout, with partial work.",
 };
 const DETAIL: Parameter = Parameter {
     name: "detail",
@@ -137,7 +132,7 @@ const KEY: Parameter = Parameter {
     name: "idempotency_key",
     rule: Rule::Text { min: 1, max: Some(200), control: false },
     required: false,
-    description: "For safe retries: the same key and arguments give the same job, unpaid; other arguments give idempotency_conflict.",
+    description: "For safe retries: same key and arguments, same job, unpaid; other arguments: idempotency_conflict.",
 };
 const JOB_ID: Parameter =
     Parameter { name: "job_id", rule: WORD, required: true, description: "32 hex digits from an _async tool or codex_job_list." };
