@@ -138,7 +138,10 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     let (code, written) = report(out, &result, &reports, args.fail_on, false)?;
     let whole = result.review.as_ref().is_some_and(|review| !review.partial);
     if keep || !whole || !written {
-        out.note(&format!("the job is kept: {}", again_command(&id, &reports)));
+        // Of a partial one this was said with the reason.
+        if whole {
+            out.note(&format!("the job is kept: `{}` writes the reports again", again_command(&id, &reports)));
+        }
         return Ok(code);
     }
     // Only now, when everything is where it was wanted.
@@ -155,7 +158,14 @@ pub(super) fn report(out: &Output, result: &JobResult, reports: &[Report], fail_
         return Err(e.with_detail("job_id", id.as_str()));
     };
     let context = reports::context(out, fail_on.0);
-    let outcome = outcome(review, result.failure(), fail_on);
+    let mut outcome = outcome(review, result.failure(), fail_on);
+    if review.partial
+        && !kept
+        && let Some(e) = &mut outcome
+    {
+        let again = format!("the job is kept: `{}` writes the reports again", again_command(id, reports));
+        e.hint = Some(e.hint.as_ref().map_or_else(|| again.clone(), |hint| format!("{hint}\n{again}")));
+    }
     let written = reports::write(out, reports, review, &context).map_err(|e| {
         e.with_hint(format!("nothing is lost: the job {id} is kept, and `{}` writes its reports again", again_command(id, reports)))
             .with_detail("job_id", id.as_str())
@@ -176,16 +186,10 @@ fn outcome(review: &Review, failure: Option<Error>, fail_on: FailOn) -> Option<E
             Reason::Deadline => "give it more time with --deadline, or review less at once with --paths",
             _ => "there may be more to find: run it again",
         };
+        let why = if review.reason == Reason::Completed { "its answer was not whole" } else { review.reason.as_str() };
         let partial = || {
-            Error::new(
-                Code::ReviewPartial,
-                format!(
-                    "the review is partial ({}), with {} findings so far, {reaching} of them at the threshold",
-                    review.reason.as_str(),
-                    review.findings.len()
-                ),
-            )
-            .with_hint(mind)
+            let message = format!("the review is partial ({why}); found so far: {}, of these at the threshold: {reaching}", review.findings.len());
+            Error::new(Code::ReviewPartial, message).with_hint(mind)
         };
         // Without a finding there is nothing but the reason.
         return Some(if review.findings.is_empty() { failure.unwrap_or_else(partial) } else { partial() });
