@@ -5,7 +5,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::protocol::result::{Reason, Usage};
+use crate::protocol::result::Usage;
 use crate::review::{ChangedFile, Coverage, CoverageStatus, Verdict};
 
 pub(crate) fn context() -> Context {
