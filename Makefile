@@ -37,7 +37,9 @@ demo: image ## a delegation from start to end with a scripted model: no key, no 
 .PHONY: test
 test: image weakened ## all tests, with the real engine and the real Codex CLI
 	@images/codex.sh "$(TARGET_DIR)/codex"
-	@export $(TEST_VARIABLES); \
+	@images/tools.sh jq:jq
+	@images/schemas.sh "$(TARGET_DIR)/schemas"
+	@export $(TEST_VARIABLES) ANCHORHOLD_TEST_SCHEMAS="$$(realpath "$(TARGET_DIR)/schemas")"; \
 	trap '$(CLEAN_UP)' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  set -x; cargo nextest run --locked --profile $(if $(CI),ci,default); \

@@ -34,6 +34,14 @@ pub enum Code {
     InvalidReasoningEffort,
     /// The isolation is not one of the known values.
     UnsupportedIsolation,
+    /// The scope of a review is not one of the known ones, or does not fit the other arguments.
+    InvalidScope,
+    /// The base of a review names no commit, or shares no history with HEAD.
+    InvalidBase,
+    /// The commit of a review names no commit.
+    InvalidCommit,
+    /// A path that narrows a review is malformed, leaves the repository or is not there.
+    InvalidPaths,
     /// A setting is wrong.
     InvalidConfig,
     /// No engine answers.
@@ -56,6 +64,10 @@ pub enum Code {
     ProviderUnreachable,
     /// Codex ended with an error.
     NonzeroExit,
+    /// A reviewer's answer is not JSON.
+    InvalidJson,
+    /// A reviewer's answer is JSON of another form than was asked for.
+    SchemaViolation,
     /// The job met its deadline.
     Timeout,
     /// The job used up its token budget.
@@ -80,6 +92,10 @@ pub enum Code {
     IdempotencyConflict,
     /// The job that the idempotency key names is gone.
     IdempotencyResultUnavailable,
+    /// A review found something at or above the threshold.
+    ReviewFindings,
+    /// A review ended before it had looked at everything; what it found is there.
+    ReviewPartial,
     /// The patch does not apply to the working tree as it is now.
     ApplyConflict,
     /// No such resource.
@@ -114,6 +130,10 @@ impl Code {
             Self::InvalidModel => "invalid_model",
             Self::InvalidReasoningEffort => "invalid_reasoning_effort",
             Self::UnsupportedIsolation => "unsupported_isolation",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidBase => "invalid_base",
+            Self::InvalidCommit => "invalid_commit",
+            Self::InvalidPaths => "invalid_paths",
             Self::InvalidConfig => "invalid_config",
             Self::EngineUnavailable => "engine_unavailable",
             Self::EngineError => "engine_error",
@@ -125,6 +145,8 @@ impl Code {
             Self::CodexRateLimited => "codex_rate_limited",
             Self::ProviderUnreachable => "provider_unreachable",
             Self::NonzeroExit => "nonzero_exit",
+            Self::InvalidJson => "invalid_json",
+            Self::SchemaViolation => "schema_violation",
             Self::Timeout => "timeout",
             Self::TokenBudget => "token_budget",
             Self::GatewayLimit => "gateway_limit",
@@ -137,6 +159,8 @@ impl Code {
             Self::JobLost => "job_lost",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::IdempotencyResultUnavailable => "idempotency_result_unavailable",
+            Self::ReviewFindings => "review_findings",
+            Self::ReviewPartial => "review_partial",
             Self::ApplyConflict => "apply_conflict",
             Self::ResourceNotFound => "resource_not_found",
             Self::Unsupported => "unsupported",
@@ -163,6 +187,10 @@ impl Code {
             | Self::InvalidModel
             | Self::InvalidReasoningEffort
             | Self::UnsupportedIsolation
+            | Self::InvalidScope
+            | Self::InvalidBase
+            | Self::InvalidCommit
+            | Self::InvalidPaths
             | Self::InvalidConfig
             | Self::IdempotencyConflict
             | Self::Unsupported => 2,
@@ -174,7 +202,13 @@ impl Code {
             | Self::GatewayUnavailable
             | Self::SetupFailed => 3,
             Self::CodexAuthRequired | Self::CodexRateLimited | Self::ProviderUnreachable => 4,
-            Self::NonzeroExit | Self::JobFailed | Self::GatewayLimit | Self::OutOfMemory | Self::OutOfDisk => 5,
+            Self::NonzeroExit
+            | Self::InvalidJson
+            | Self::SchemaViolation
+            | Self::JobFailed
+            | Self::GatewayLimit
+            | Self::OutOfMemory
+            | Self::OutOfDisk => 5,
             Self::TokenBudget => 6,
             Self::Timeout => 7,
             Self::JobCancelled => 8,
@@ -182,6 +216,8 @@ impl Code {
             Self::JobRunning => 10,
             Self::ApplyConflict => 11,
             Self::LedgerBroken => 12,
+            Self::ReviewFindings => 20,
+            Self::ReviewPartial => 21,
             Self::WaitTimeout => 124,
             Self::Interrupted => 130,
             Self::Internal => 1,
@@ -198,6 +234,8 @@ impl Code {
                 | Self::Timeout
                 | Self::ProviderUnreachable
                 | Self::EngineUnavailable
+                | Self::InvalidJson
+                | Self::SchemaViolation
                 | Self::Internal
         )
     }

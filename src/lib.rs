@@ -16,6 +16,7 @@ pub mod job;
 pub mod mcp;
 pub mod process;
 pub mod protocol;
+pub mod review;
 pub mod telemetry;
 pub mod weaken;
 pub mod workspace;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consume, delegate, demo, diff, gateway, image, jobs, logs, result, stats, wait};
+use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, result, review, stats, wait};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -80,6 +80,10 @@ pub(super) enum Command {
     Doctor,
     /// Start a job on a repository; with --wait (the default) follow it and show the result
     Delegate(delegate::Args),
+    /// Have a change reviewed; writes text, Markdown, JSON, SARIF, JUnit, or what GitHub and GitLab read
+    Review(review::Args),
+    /// Ask a question about a repository
+    Consult(consult::Args),
     /// List jobs, newest first
     Jobs(jobs::Args),
     /// Say where a job stands

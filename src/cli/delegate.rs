@@ -9,7 +9,7 @@ use super::output::Output;
 use super::progress::Reporter;
 use super::{follow, render};
 use crate::error::{Code, Error, Result};
-use crate::job::{DelegateRequest, Isolation, Jobs};
+use crate::job::{Isolation, Jobs, StartRequest, Work};
 use crate::telemetry::TraceContext;
 
 /// Longest task, in bytes; the same limit as over MCP.
@@ -59,8 +59,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
-    let request = DelegateRequest {
-        task: task(&args.task, std::io::stdin())?,
+    let request = StartRequest {
+        work: Work::Delegate { task: task(&args.task, std::io::stdin())? },
         workspace_root: workspace(args.workspace.as_deref())?,
         model: args.model,
         reasoning_effort: args.effort,
@@ -77,11 +77,11 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
 }
 
 /// The place in a trace that the environment names, as other tools hand it on.
-fn trace() -> Option<TraceContext> {
+pub(super) fn trace() -> Option<TraceContext> {
     TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
-async fn detach(out: &Output, jobs: &Jobs, request: DelegateRequest) -> Result<u8> {
+async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> {
     let started = jobs.start(request).await?;
     let id = started.status.job_id.clone();
     if !out.json() {
@@ -98,7 +98,7 @@ async fn detach(out: &Output, jobs: &Jobs, request: DelegateRequest) -> Result<u
     Ok(0)
 }
 
-async fn wait(out: &Output, jobs: &Jobs, request: DelegateRequest, with_patch: bool) -> Result<u8> {
+async fn wait(out: &Output, jobs: &Jobs, request: StartRequest, with_patch: bool) -> Result<u8> {
     let mut reporter = Reporter::new(out, false);
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
     let id = started.status.job_id;

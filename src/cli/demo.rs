@@ -7,7 +7,7 @@ use super::progress::Reporter;
 use super::{follow, render};
 use crate::config::{RootSettings, Settings};
 use crate::error::{Code, Error, Result};
-use crate::job::{DelegateRequest, Isolation, JobId, JobResult, Jobs};
+use crate::job::{Isolation, JobId, JobResult, Jobs, StartRequest, Work};
 
 /// The task, with the script that the rehearsal model plays in it.
 const TASK: &str = include_str!("demo/task.md");
@@ -47,8 +47,8 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
     let mut reporter = Reporter::new(out, true);
     reporter.step("a temporary repository with a failing test");
     repository(place.path())?;
-    let request = DelegateRequest {
-        task: TASK.to_owned(),
+    let request = StartRequest {
+        work: Work::Delegate { task: TASK.to_owned() },
         workspace_root: place.path().canonicalize().unwrap_or_else(|_| place.path().to_path_buf()),
         model: None,
         reasoning_effort: None,

@@ -4,12 +4,23 @@ use std::pin::pin;
 
 use super::progress::Reporter;
 use crate::error::{Code, Error, Result};
-use crate::job::{Consumed, DelegateRequest, JobId, JobResult, JobState, JobStatus, Jobs, StartedJob};
+use crate::job::{Begun, Consumed, JobId, JobResult, JobState, JobStatus, Jobs, StartRequest, StartedJob};
 
-/// Starts a job; a second Ctrl-C gives up. What a start that was given up leaves behind carries its labels and is swept.
-pub(super) async fn start(jobs: &Jobs, request: DelegateRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
+/// Starts a job, as [`begin`]; for work that always makes one.
+pub(super) async fn start(jobs: &Jobs, request: StartRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
     reporter.step("taking a snapshot and creating the cell");
-    let mut starting = pin!(jobs.start(request));
+    or_given_up(jobs.start(request), reporter).await
+}
+
+/// Starts a job where there is something to do; says whether Ctrl-C was pressed. A second Ctrl-C gives up. What a start that was given up
+/// leaves behind carries its labels and is swept.
+pub(super) async fn begin(jobs: &Jobs, request: StartRequest, reporter: &mut Reporter<'_>) -> Result<(Begun, bool)> {
+    reporter.step("finding the change and creating the cell");
+    or_given_up(jobs.begin(request), reporter).await
+}
+
+async fn or_given_up<T>(starting: impl Future<Output = Result<T>>, reporter: &mut Reporter<'_>) -> Result<(T, bool)> {
+    let mut starting = pin!(starting);
     let mut pressed = false;
     loop {
         tokio::select! {

@@ -10,6 +10,7 @@ mod attest;
 mod audit;
 mod cancel;
 mod completions;
+mod consult;
 mod consume;
 mod delegate;
 mod demo;
@@ -26,7 +27,9 @@ mod mcp;
 mod output;
 mod progress;
 mod render;
+mod reports;
 mod result;
+mod review;
 mod stats;
 mod status;
 #[cfg(test)]
@@ -107,6 +110,8 @@ fn dispatch(out: &Output, cli: Cli, settings: Result<Settings>) -> Result<u8> {
 async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
     match command {
         Command::Delegate(args) => delegate::run(out, jobs, args).await,
+        Command::Review(args) => review::run(out, jobs, args).await,
+        Command::Consult(args) => consult::run(out, jobs, args).await,
         Command::Jobs(args) => jobs::run(out, jobs, &args).await,
         Command::Status(args) => status::run(out, jobs, &args).await,
         Command::Wait(args) => wait::run(out, jobs, &args).await,

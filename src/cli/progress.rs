@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::output::Output;
 use super::render;
 use crate::protocol::progress::{Phase, Progress};
+use crate::review::format::escape;
 
 /// Shows what a job does while somebody waits for it.
 pub(super) struct Reporter<'a> {
@@ -76,9 +77,9 @@ impl Drop for Reporter<'_> {
     }
 }
 
-/// One line on what a job does now; the job's own words are escaped.
+/// One line on what a job does now; the job's own words are escaped, for a terminal and for the runner that reads a pipeline's log.
 pub(super) fn activity(record: &Progress) -> String {
-    let said = record.message.as_deref().map(|message| render::clip(message.as_bytes(), 200)).filter(|said| !said.is_empty());
+    let said = record.message.as_deref().map(|message| escape::inert(&render::clip(message.as_bytes(), 200))).filter(|said| !said.is_empty());
     match (record.phase, said) {
         (Phase::Queued, _) => match record.position {
             Some(position) => format!("queued: place {position}"),

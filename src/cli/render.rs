@@ -56,6 +56,9 @@ pub(super) fn show_patch(out: &Output, bytes: &[u8]) {
 
 /// An error where neither changes nor their absence are proven.
 pub(super) fn nothing_known(result: &JobResult) -> Option<Error> {
+    if !result.status.kind.makes_patch() {
+        return Some(Error::new(Code::Unsupported, "a question or a review makes no patch").with_hint("read what it says with `anchorhold result`"));
+    }
     if result.patch.is_some() || result.no_changes || result.only_refused() {
         return None;
     }
@@ -68,7 +71,8 @@ pub(super) fn result_value(result: &JobResult) -> Value {
         "job_id": result.status.job_id,
         "job": result.status,
         "summary": display::text(&result.last_message),
-        "untrusted_fields": ["summary", "files", "risk", "applies", "snapshot", "refused", "altered", "ignored", "untrusted_detail", "patch"],
+        "untrusted_fields": ["summary", "review", "files", "risk", "applies", "snapshot", "refused", "altered", "ignored", "untrusted_detail", "patch"],
+        "review": result.review,
         "no_changes": result.no_changes,
         "patch_bytes": result.patch.as_ref().map(Vec::len),
         "files": result.files,
@@ -126,7 +130,11 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
         text.extend(said.lines().map(|line| format!("  {line}\n")));
     }
     text.push('\n');
-    if result.no_changes {
+    if !result.status.kind.makes_patch() {
+        if result.edits() > 0 {
+            text.push_str(&format!("{} edits of the agent's copy were thrown away\n", result.edits()));
+        }
+    } else if result.no_changes {
         text.push_str("no changes\n");
     } else if result.only_refused() {
         text.push_str("nothing changed that a patch can carry\n");

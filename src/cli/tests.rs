@@ -62,6 +62,9 @@ fn result() -> JobResult {
         sealed: None,
         last_message: HOSTILE.as_bytes().to_vec(),
         patch: Some(b"diff --git a/x b/x\n".to_vec()),
+        review: None,
+        review_paths: Vec::new(),
+        answer_fault: None,
         changes: Vec::new(),
         no_changes: false,
         files: vec![FileChange {
@@ -119,6 +122,7 @@ fn every_verb_takes_json_before_and_after_it() {
     for verb in &verbs {
         let operands: &[&str] = match verb.as_str() {
             "delegate" => &["task"],
+            "consult" => &["question"],
             "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" | "wait" => &["0123456789abcdef0123456789abcdef"],
             "image" => &["build"],
             "audit" => &["verify"],
@@ -143,6 +147,11 @@ fn contradictions_are_usage_errors() {
         &["jobs", "--all", "--workspace", "."],
         &["logs", "--events", "-f", "abcd"],
         &["jobs", "--set", "nonsense"],
+        &["review", "--base", "main", "--commit", "HEAD"],
+        &["review", "--working-tree", "--base", "main"],
+        &["review", "--fail-on", "worst"],
+        &["review", "--format", "pdf"],
+        &["review", "--untracked", "all"],
     ] {
         assert!(Cli::try_parse_from([&["anchorhold"], args].concat()).is_err(), "{args:?}");
     }

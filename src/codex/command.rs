@@ -97,6 +97,9 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
         }
         args.extend(["-m".to_owned(), model.clone()]);
     }
+    if settings.output_schema {
+        args.extend(["--output-schema", paths::SCHEMA].map(str::to_owned));
+    }
     // The launcher has checked the subdirectory and gone there; its name need not be text, so it is not repeated here.
     args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned));
     Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
@@ -160,11 +163,17 @@ mod tests {
             config: vec![("model_verbosity".to_owned(), "\"low\"".to_owned()), ("web_search".to_owned(), "\"cached\"".to_owned())],
             instructions: Some("never on the command line".to_owned()),
             ignore_rules: true,
+            output_schema: true,
         };
         let args = joined(&settings);
-        for part in
-            [" --ignore-rules ", " -m gpt-5.5 ", " -c model_reasoning_effort=\"high\" ", " -c model_verbosity=\"low\" ", " -c web_search=\"cached\" "]
-        {
+        for part in [
+            " --ignore-rules ",
+            " -m gpt-5.5 ",
+            " -c model_reasoning_effort=\"high\" ",
+            " -c model_verbosity=\"low\" ",
+            " -c web_search=\"cached\" ",
+            " --output-schema /job/review/schema.json ",
+        ] {
             assert!(args.contains(part), "{part} in {args}");
         }
         assert!(!args.contains("disabled\"") && !args.contains("never"));

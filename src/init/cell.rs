@@ -32,7 +32,7 @@ use crate::protocol::connection::{Channel, Preamble};
 use crate::protocol::manifest::hex;
 use crate::protocol::paths;
 use crate::protocol::progress::Phase;
-use crate::protocol::request::JobRequest;
+use crate::protocol::request::{JobKind, JobRequest};
 use crate::protocol::result::{ProviderError, Reason};
 use crate::{fault, weaken};
 
@@ -485,6 +485,9 @@ impl Cell {
         check_manifest(Path::new(paths::MANIFEST), &self.request.manifest_sha256)?;
         names::prepare(self.request.agent_uid).map_err(failed("give the agent a name"))?;
         home::prepare(self.request.agent_uid, self.request.codex.instructions.as_deref()).map_err(failed("make the agent's home"))?;
+        if self.request.kind == JobKind::Review {
+            home::prepare_review().map_err(failed("lay out the change under review"))?;
+        }
         // Given back when the disk is full.
         std::fs::write(self.state.reserve(), vec![0xa5; 1 << 20]).map_err(failed("reserve space for the result"))?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);

@@ -17,10 +17,13 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::paths::{self, out};
+use crate::protocol::request::JobKind;
 use crate::protocol::result::{Seal, SealedResult};
 
 /// Longest last message that is kept.
 const MAX_LAST_MESSAGE: u64 = 1 << 20;
+/// Longest notes of a reviewer that are kept.
+const MAX_NOTES: u64 = 1 << 20;
 /// A seal that takes longer is given up.
 const SEAL_PATIENCE: Duration = Duration::from_secs(900);
 
@@ -69,7 +72,10 @@ pub async fn finish(cell: &Cell, ending: &Ending, resealed: bool) -> Result<()> 
     };
     kept("Codex's events", events_spool().assemble(&dir.join(out::EVENTS), report.events_dropped_bytes > 0));
     kept("Codex's standard error", stderr_spool().assemble(&dir.join(out::STDERR), false));
-    kept("Codex's last message", keep_last_message(&dir.join(out::LAST_MESSAGE)));
+    kept("Codex's last message", keep_file(LAST_MESSAGE, &dir.join(out::LAST_MESSAGE), MAX_LAST_MESSAGE));
+    if cell.request.kind == JobKind::Review {
+        kept("The reviewer's notes", keep_file(paths::NOTES, &dir.join(out::NOTES), MAX_NOTES));
+    }
     let provider = cell.provider();
     let mut timings = facts.timings;
     timings.sealed_unix_ms = now_unix_ms();
@@ -124,10 +130,10 @@ fn no_changes() -> Result<Seal> {
     Ok(Seal { complete: false, changes_sha256, ..Seal::default() })
 }
 
-/// Copies what Codex wrote, bounded, if it is a regular file: the agent may have put anything there.
-fn keep_last_message(target: &Path) -> io::Result<()> {
+/// Copies the first bytes of what the agent wrote, if it is a regular file: it may have put anything there.
+fn keep_file(source: &str, target: &Path, most: u64) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(LAST_MESSAGE, flags, FileMode::empty()) {
+    let file = match rustix::fs::open(source, flags, FileMode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(()),
         Err(e) => return Err(e.into()),
@@ -135,7 +141,7 @@ fn keep_last_message(target: &Path) -> io::Result<()> {
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(());
     }
-    io::copy(&mut file.take(MAX_LAST_MESSAGE), &mut File::create(target)?)?;
+    io::copy(&mut file.take(most), &mut File::create(target)?)?;
     Ok(())
 }
 

@@ -30,6 +30,28 @@ pub(super) fn prepare(uid: u32, instructions: Option<&str>) -> io::Result<()> {
     lchown(workspace, Some(uid), Some(uid))
 }
 
+/// What a reviewer gets beside the workspace: the diff, and the form of the answer. All of it stays root's, in a directory of root's.
+pub(super) fn prepare_review() -> io::Result<()> {
+    lay_out_review(Path::new(paths::REVIEW), Path::new(paths::DELIVERED_DIFF))
+}
+
+fn lay_out_review(dir: &Path, delivered: &Path) -> io::Result<()> {
+    own_directory(dir, 0o755)?;
+    let name = |path: &'static str| Path::new(path).file_name().map(|name| dir.join(name)).ok_or(io::ErrorKind::InvalidInput);
+    let (diff, schema) = (name(paths::DIFF)?, name(paths::SCHEMA)?);
+    fs::copy(delivered, &diff)?;
+    fs::write(&schema, crate::review::schema::document().to_string())?;
+    for file in [diff, schema] {
+        read_only(&file)?;
+    }
+    Ok(())
+}
+
+fn read_only(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o444))
+}
+
 /// Makes a directory of root's, or sets the mode of one that is there.
 pub(super) fn own_directory(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -67,6 +89,21 @@ fn copy_template(from: &Path, to: &Path, uid: u32, depth: usize) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reviewer_can_read_the_diff_and_the_form_and_write_neither() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (delivered, review) = (dir.path().join("delivered"), dir.path().join("review"));
+        fs::write(&delivered, b"diff --git a/\xff b/\xff\n").unwrap();
+        fs::set_permissions(&delivered, fs::Permissions::from_mode(0o600)).unwrap();
+        lay_out_review(&review, &delivered).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(fs::read(review.join("change.diff")).unwrap(), fs::read(&delivered).unwrap());
+        assert_eq!((mode(&review), mode(&review.join("change.diff")), mode(&review.join("schema.json"))), (0o755, 0o444, 0o444));
+        let form: serde_json::Value = serde_json::from_slice(&fs::read(review.join("schema.json")).unwrap()).unwrap();
+        assert_eq!(form["additionalProperties"], false);
+    }
 
     #[test]
     fn files_and_directories_are_copied_and_links_are_not() {

@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::DelegateRequest;
+use super::{Additions, StartRequest, Work};
+use crate::codex::prompt::DEVELOPER_MARKS;
 use crate::config::{LimitSettings, ModelSettings, RootSettings, Settings};
 use crate::error::{Code, Error, Result};
 use crate::protocol::admin::Upstream;
 use crate::weaken;
 
-/// Longest task in bytes.
-pub(super) const MAX_TASK: usize = 200_000;
+/// Longest input in bytes: a task; a question and its context together.
+pub(super) const MAX_INPUT: usize = 200_000;
+/// Longest instructions of a developer, in bytes.
+const MAX_INSTRUCTIONS: usize = 4096;
 const MAX_KEY: usize = 200;
 const MAX_EFFORT: usize = 128;
 const MAX_CREDENTIAL: u64 = 16 << 10;
@@ -21,20 +24,8 @@ const IDLES: std::ops::RangeInclusive<u64> = 5..=7 * 86_400;
 const TOKENS: u64 = 1_000_000_000_000;
 
 /// Checks everything that needs neither the file system nor the engine.
-pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Result<Upstream> {
-    if request.task.trim().is_empty() {
-        return Err(invalid("task", "is blank", "say what is to be done"));
-    }
-    if request.task.len() > MAX_TASK {
-        return Err(Error::new(Code::InputTooLarge, format!("start the job: the task has {} bytes, {MAX_TASK} are allowed", request.task.len()))
-            .with_hint("shorten the task; refer to files of the repository by name instead of quoting them")
-            .with_detail("field", "task")
-            .with_detail("limit_bytes", MAX_TASK)
-            .with_detail("actual_bytes", request.task.len()));
-    }
-    if request.task.contains('\0') {
-        return Err(invalid("task", "holds a NUL character", "remove it"));
-    }
+pub(super) fn arguments(settings: &Settings, request: &StartRequest) -> Result<Upstream> {
+    work(&request.work)?;
     let upstream = settings.model.upstream()?;
     if let Some(name) = &request.model {
         model(&settings.model, name)?;
@@ -52,6 +43,57 @@ pub(super) fn arguments(settings: &Settings, request: &DelegateRequest) -> Resul
     idle(&settings.limits, request.idle_seconds)?;
     tokens(&settings.limits, request)?;
     Ok(upstream)
+}
+
+fn work(work: &Work) -> Result<()> {
+    match work {
+        Work::Delegate { task } => words("task", task, 0),
+        Work::Consult { question, more } => {
+            let context = additions(more)?;
+            words("question", question, context)
+        }
+        Work::Review { more, .. } => additions(more).map(|_| ()),
+    }
+}
+
+/// The caller's words: not blank, and with what else counts not too long.
+fn words(field: &str, text: &str, besides: usize) -> Result<()> {
+    if text.trim().is_empty() {
+        return Err(invalid(field, "is blank", "say what is to be done"));
+    }
+    bounded(field, text.len().saturating_add(besides), MAX_INPUT)?;
+    without_nul(field, text)
+}
+
+/// Checks what a question or a review brings besides; bytes of its context.
+fn additions(more: &Additions) -> Result<usize> {
+    if let Some(instructions) = &more.developer_instructions {
+        let field = "developer_instructions";
+        bounded(field, instructions.len(), MAX_INSTRUCTIONS)?;
+        without_nul(field, instructions)?;
+        if DEVELOPER_MARKS.iter().any(|mark| instructions.contains(mark)) {
+            return Err(invalid(field, "holds one of the marks that they are framed with", "leave the marks out"));
+        }
+    }
+    let Some(context) = &more.extra_context else { return Ok(0) };
+    bounded("extra_context", context.len(), MAX_INPUT)?;
+    without_nul("extra_context", context)?;
+    Ok(context.len())
+}
+
+fn bounded(field: &str, actual: usize, limit: usize) -> Result<()> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Error::new(Code::InputTooLarge, format!("start the job: {field} has {actual} bytes, {limit} are allowed"))
+        .with_hint(format!("shorten {field}; refer to files of the repository by name instead of quoting them"))
+        .with_detail("field", field)
+        .with_detail("limit_bytes", limit)
+        .with_detail("actual_bytes", actual))
+}
+
+fn without_nul(field: &str, text: &str) -> Result<()> {
+    if text.contains('\0') { Err(invalid(field, "holds a NUL character", "remove it")) } else { Ok(()) }
 }
 
 fn invalid(field: &str, why: &str, hint: &str) -> Error {
@@ -83,7 +125,7 @@ pub(super) fn idle(limits: &LimitSettings, asked: Option<u64>) -> Result<u64> {
 }
 
 /// What the job may spend. Who asks on somebody's behalf may not go over the cap of their settings.
-fn tokens(limits: &LimitSettings, request: &DelegateRequest) -> Result<()> {
+fn tokens(limits: &LimitSettings, request: &StartRequest) -> Result<()> {
     let Some(asked) = request.token_budget else { return Ok(()) };
     let range = if request.on_behalf && limits.tokens > 0 { 1..=limits.tokens } else { 0..=TOKENS };
     within("max_tokens", asked, range).map(|_| ())

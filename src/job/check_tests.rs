@@ -1,9 +1,9 @@
 use super::super::Isolation;
 use super::*;
 
-fn request() -> DelegateRequest {
-    DelegateRequest {
-        task: "do it".into(),
+fn request() -> StartRequest {
+    StartRequest {
+        work: Work::Delegate { task: "do it".into() },
         workspace_root: "/".into(),
         model: None,
         reasoning_effort: None,
@@ -18,7 +18,7 @@ fn request() -> DelegateRequest {
     }
 }
 
-fn code(change: impl FnOnce(&mut DelegateRequest)) -> Option<Code> {
+fn code(change: impl FnOnce(&mut StartRequest)) -> Option<Code> {
     let mut request = request();
     change(&mut request);
     arguments(&Settings::default(), &request).err().map(|error| {
@@ -30,10 +30,10 @@ fn code(change: impl FnOnce(&mut DelegateRequest)) -> Option<Code> {
 #[test]
 fn arguments_are_checked_at_their_edges() {
     assert_eq!(code(|_| {}), None);
-    assert_eq!(code(|r| r.task = " \n\t\u{3000}".into()), Some(Code::InvalidArguments));
-    assert_eq!(code(|r| r.task = "a\0b".into()), Some(Code::InvalidArguments));
-    assert_eq!(code(|r| r.task = "x".repeat(MAX_TASK)), None);
-    assert_eq!(code(|r| r.task = "é".repeat(MAX_TASK / 2 + 1)), Some(Code::InputTooLarge));
+    assert_eq!(code(|r| r.work = Work::Delegate { task: " \n\t\u{3000}".into() }), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.work = Work::Delegate { task: "a\0b".into() }), Some(Code::InvalidArguments));
+    assert_eq!(code(|r| r.work = Work::Delegate { task: "x".repeat(MAX_INPUT) }), None);
+    assert_eq!(code(|r| r.work = Work::Delegate { task: "é".repeat(MAX_INPUT / 2 + 1) }), Some(Code::InputTooLarge));
     assert_eq!(code(|r| r.reasoning_effort = Some("x".repeat(128))), None);
     assert_eq!(code(|r| r.reasoning_effort = Some("x".repeat(129))), Some(Code::InvalidReasoningEffort));
     assert_eq!(code(|r| r.reasoning_effort = Some("hi\"\n".into())), Some(Code::InvalidReasoningEffort));
@@ -53,7 +53,7 @@ fn arguments_are_checked_at_their_edges() {
 fn bounds_out_of_range_name_the_field_and_the_range() {
     let mut settings = Settings::default();
     settings.limits.tokens = 1_000;
-    let ask = |change: &dyn Fn(&mut DelegateRequest)| {
+    let ask = |change: &dyn Fn(&mut StartRequest)| {
         let mut request = request();
         change(&mut request);
         arguments(&settings, &request)
@@ -63,7 +63,7 @@ fn bounds_out_of_range_name_the_field_and_the_range() {
     let none: Option<&str> = None;
     for (change, expected) in [
         (
-            &(|r: &mut DelegateRequest| r.deadline_seconds = Some(9)) as &dyn Fn(&mut DelegateRequest),
+            &(|r: &mut StartRequest| r.deadline_seconds = Some(9)) as &dyn Fn(&mut StartRequest),
             Some("deadline_seconds must be between 10 and 604800"),
         ),
         (&|r| r.queue_seconds = Some(u64::MAX), Some("queue_seconds must be between 1 and 2592000")),
@@ -79,8 +79,26 @@ fn bounds_out_of_range_name_the_field_and_the_range() {
 }
 
 #[test]
+fn questions_and_reviews_bring_bounded_additions() {
+    let ask = |question: &str, context: Option<String>, instructions: Option<String>| {
+        let more = Additions { extra_context: context, developer_instructions: instructions };
+        code(|r| r.work = Work::Consult { question: question.into(), more })
+    };
+    assert_eq!(ask("why?", None, None), None);
+    assert_eq!(ask(" \n", None, None), Some(Code::InvalidArguments));
+    assert_eq!(ask("why?", Some("x".repeat(MAX_INPUT - 4)), None), None);
+    assert_eq!(ask("why?", Some("x".repeat(MAX_INPUT - 3)), None), Some(Code::InputTooLarge));
+    assert_eq!(ask("why?", Some("a\0".into()), None), Some(Code::InvalidArguments));
+    assert_eq!(ask("why?", None, Some("é".repeat(2048))), None);
+    assert_eq!(ask("why?", None, Some("é".repeat(2049))), Some(Code::InputTooLarge));
+    for mark in DEVELOPER_MARKS {
+        assert_eq!(ask("why?", None, Some(format!("x {mark} y"))), Some(Code::InvalidArguments));
+    }
+}
+
+#[test]
 fn an_oversized_task_says_both_sizes() {
-    let error = arguments(&Settings::default(), &DelegateRequest { task: "x".repeat(200_001), ..request() }).unwrap_err();
+    let error = arguments(&Settings::default(), &StartRequest { work: Work::Delegate { task: "x".repeat(200_001) }, ..request() }).unwrap_err();
     assert_eq!(error.details["limit_bytes"], 200_000);
     assert_eq!(error.details["actual_bytes"], 200_001);
 }

@@ -4,20 +4,21 @@
 //! which sent it), each base by the manifest, the patch by applying it to the base. The rest is a claim, and is shown as one.
 
 use std::io::Read;
-use std::path::Path;
 
 use tracing::Instrument as _;
 
-use super::download::{self, Expected, Pieces};
+use super::download::{self, Expected, Piece, Pieces};
+use super::labels::JobLabels;
 use super::service::Core;
 use super::status::{self, Observed};
-use super::{JobId, JobResult, JobState, NotCarried, seal, trace};
+use super::{JobId, JobResult, JobState, NotCarried, reviewing, seal, trace};
 use crate::engine::{ContainerRef, ContainerState};
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::JobAccount;
 use crate::protocol::changes::{self, Change, ChangesCaps};
 use crate::protocol::manifest::{Manifest, ManifestCaps};
+use crate::protocol::request::JobKind;
 use crate::protocol::result::{ALTERATIONS, KINDS, ProviderError, REFUSALS, RULES_STOPPED, Reason, Refused, SealedResult, is_our_sentence, known};
 use crate::protocol::{paths, paths::out};
 use crate::telemetry::step;
@@ -26,6 +27,7 @@ use crate::{fault, weaken};
 
 const MANIFEST: &str = "manifest";
 const SNAPSHOT: &str = "snapshot.json";
+const REVIEW: &str = "review.json";
 /// Ignored and altered paths that a result lists; the seal lists no more.
 const MAX_IGNORED: usize = 100;
 /// Refused paths that a result lists; the seal lists no more.
@@ -41,9 +43,14 @@ const OUT: &[Expected] = &[
     Expected { name: out::CHANGES, max: MAX_CHANGES, cut: false },
     Expected { name: out::EVENTS, max: 32 << 20, cut: true },
     Expected { name: out::LAST_MESSAGE, max: 1 << 20, cut: true },
+    Expected { name: out::NOTES, max: 1 << 20, cut: true },
     Expected { name: out::STDERR, max: 1 << 20, cut: true },
 ];
-const FACTS: &[Expected] = &[Expected { name: MANIFEST, max: 512 << 20, cut: false }, Expected { name: SNAPSHOT, max: 16 << 20, cut: false }];
+const FACTS: &[Expected] = &[
+    Expected { name: MANIFEST, max: 512 << 20, cut: false },
+    Expected { name: SNAPSHOT, max: 16 << 20, cut: false },
+    Expected { name: REVIEW, max: crate::review::Facts::MAX_BYTES, cut: false },
+];
 
 /// A result, and the job that it was collected from.
 pub(super) struct Harvest {
@@ -111,8 +118,8 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
         return Ok(lost(seen));
     }
     let known = [account.as_ref().and_then(|account| account.manifest_sha256.clone()), core.deliveries.manifest(&labels.id)];
-    let (id, root) = (labels.id.clone(), labels.root.clone());
-    let opened = core.tasks.spawn_blocking(move || open(&id, out, facts, &known, &root)).await;
+    let of_job = labels.clone();
+    let opened = core.tasks.spawn_blocking(move || open(&of_job, out, facts, &known)).await;
     let opened = opened.map_err(|e| Error::internal("open the result").with_source(e))??;
     tracing::debug!(job_id = %labels.id, ms = began.elapsed().as_millis(), "opened");
     fault::point("collect.opened");
@@ -124,6 +131,8 @@ struct Facts {
     manifest: Box<dyn Read + Send>,
     manifest_sha256: String,
     snapshot: SnapshotSummary,
+    /// The facts of a review, as a document.
+    review: Option<Vec<u8>>,
 }
 
 /// The facts from this process, which sent them, else from the job; `None`: they are gone.
@@ -131,7 +140,8 @@ async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result
     use bytes::Buf as _;
     if let Some(sent) = core.deliveries.sent(id) {
         let manifest = Box::new(sent.manifest.reader());
-        return Ok(Some(Facts { manifest, manifest_sha256: sent.manifest_sha256, snapshot: sent.summary }));
+        let review = sent.review.map(Vec::from);
+        return Ok(Some(Facts { manifest, manifest_sha256: sent.manifest_sha256, snapshot: sent.summary, review }));
     }
     let Some(mut pieces) = download::directory(core, container, paths::FACTS, FACTS).await? else { return Ok(None) };
     let Some(manifest) = pieces.remove(MANIFEST) else { return Ok(None) };
@@ -142,9 +152,10 @@ async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result
         }
         None => SnapshotSummary::default(),
     };
+    let review = pieces.get_mut(REVIEW).map(Piece::bytes).transpose().map_err(|e| damaged(REVIEW, e.into()))?;
     let manifest_sha256 = manifest.sha256.clone();
     let manifest = Box::new(manifest.into_reader().map_err(|e| damaged(MANIFEST, e.into()))?);
-    Ok(Some(Facts { manifest, manifest_sha256, snapshot }))
+    Ok(Some(Facts { manifest, manifest_sha256, snapshot, review }))
 }
 
 /// Where a document is damaged. What the parser says quotes the document, and that may be a job's words.
@@ -166,12 +177,15 @@ struct Opened {
     collected: Collected,
     applies: Option<Applies>,
     last_message: Vec<u8>,
+    notes: Vec<u8>,
+    review: Option<crate::review::Facts>,
     events: Vec<u8>,
     manifest_verified: bool,
 }
 
 /// Checks everything and makes the patch; blocking.
-fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], root: &Path) -> Result<Opened> {
+fn open(labels: &JobLabels, mut out: Pieces, facts: Facts, known: &[Option<String>; 2]) -> Result<Opened> {
+    let (id, root) = (&labels.id, labels.root.as_path());
     let missing = |name: &str| Error::new(Code::JobFailed, format!("open the result: {name} is missing")).with_hint("start a new job");
     let untrue = |what: &str| {
         Error::new(Code::JobFailed, format!("open the result: {what}"))
@@ -181,7 +195,11 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
     let text = out.get_mut(out::RESULT).ok_or_else(|| missing(out::RESULT))?.bytes().map_err(|e| damaged(out::RESULT, e.into()))?;
     let sealed = parse_sealed(id, &text)?;
 
-    let Facts { manifest, manifest_sha256: digest, snapshot } = facts;
+    let Facts { manifest, manifest_sha256: digest, snapshot, review } = facts;
+    let review = match labels.kind {
+        JobKind::Review => Some(reviewing::read_facts(labels, review.as_deref().unwrap_or_default())?),
+        JobKind::Delegate | JobKind::Consult => None,
+    };
     if known.iter().flatten().any(|known| *known != digest) && !weaken::off("collect.manifest") {
         return Err(untrue("the manifest is not the one that was delivered"));
     }
@@ -193,7 +211,9 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
 
     let mut changes = Vec::new();
     let mut collected = Collected { patch: None, files: Vec::new(), risk: Risk::default(), left_out: Vec::new() };
-    if let Some(piece) = out.get_mut(out::CHANGES) {
+    if !labels.kind.makes_patch() {
+        // What was edited is no result: only the seal's count of it is told.
+    } else if let Some(piece) = out.get_mut(out::CHANGES) {
         if !sealed.seal.changes_sha256.is_empty() && piece.sha256 != sealed.seal.changes_sha256 {
             return Err(untrue("the changes are not the sealed ones"));
         }
@@ -228,8 +248,8 @@ fn open(id: &JobId, mut out: Pieces, facts: Facts, known: &[Option<String>; 2], 
         Some(piece) => piece.bytes().map_err(|e| damaged(name, e.into())),
         None => Ok(Vec::new()),
     };
-    let (last_message, events) = (optional(out::LAST_MESSAGE)?, optional(out::EVENTS)?);
-    Ok(Opened { sealed, snapshot, changes, collected, applies, last_message, events, manifest_verified })
+    let (last_message, notes, events) = (optional(out::LAST_MESSAGE)?, optional(out::NOTES)?, optional(out::EVENTS)?);
+    Ok(Opened { sealed, snapshot, changes, collected, applies, last_message, notes, review, events, manifest_verified })
 }
 
 fn parse_sealed(id: &JobId, text: &[u8]) -> Result<SealedResult> {
@@ -252,7 +272,7 @@ fn parse_sealed(id: &JobId, text: &[u8]) -> Result<SealedResult> {
 }
 
 fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> JobResult {
-    let Opened { sealed, snapshot, changes, collected, applies, last_message, events, manifest_verified } = opened;
+    let Opened { sealed, snapshot, changes, collected, applies, last_message, notes, review, events, manifest_verified } = opened;
     let mut status = seen.status();
     // Only what `init` may say passes for our words; of a cell that was taken over anything may come.
     let trusted = is_our_sentence(&sealed.detail) || weaken::off("collect.sentences");
@@ -270,6 +290,10 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         Some(account) if account.usage.total() > 0 || sealed.codex.usage.is_none() => (account.usage, "gateway"),
         _ => (sealed.codex.usage.unwrap_or_default(), "codex"),
     };
+    let reason = status.reason.unwrap_or(sealed.reason);
+    let said = reviewing::Said { last_message: &last_message, notes: &notes, reason, usage };
+    let review_paths = review.as_ref().map(|facts| facts.paths.clone()).unwrap_or_default();
+    let (review, answer_fault) = review.map(|facts| reviewing::conclude(&seen.found.labels, facts, &said)).unzip();
     let dropped = &collected.left_out;
     let refused_count = seal.refused_count.max(seal.refused.len() as u64).saturating_add(dropped.len() as u64);
     let ours = dropped.iter().map(|d| NotCarried { path: ShownPath::new(d.path.as_bytes()), kind: d.kind, why: d.why });
@@ -279,6 +303,9 @@ fn assemble(seen: &Observed, opened: Opened, account: Option<JobAccount>) -> Job
         status,
         last_message,
         patch: collected.patch,
+        review,
+        review_paths,
+        answer_fault: answer_fault.flatten(),
         changes,
         no_changes,
         files: collected.files,
@@ -334,6 +361,9 @@ fn empty(seen: &Observed) -> JobResult {
         sealed: None,
         last_message: Vec::new(),
         patch: None,
+        review: None,
+        review_paths: Vec::new(),
+        answer_fault: None,
         changes: Vec::new(),
         no_changes: false,
         files: Vec::new(),

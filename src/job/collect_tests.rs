@@ -49,6 +49,8 @@ fn opened(sealed: SealedResult) -> Opened {
         collected: Collected { patch: None, files: Vec::new(), risk: Risk::default(), left_out: Vec::new() },
         applies: None,
         last_message: Vec::new(),
+        notes: Vec::new(),
+        review: None,
         events: Vec::new(),
         manifest_verified: true,
     }
@@ -71,6 +73,8 @@ struct Case {
     manifest: Vec<u8>,
     changes: Option<Vec<u8>>,
     known: [Option<String>; 2],
+    labels: JobLabels,
+    review: Option<Vec<u8>>,
 }
 
 impl Case {
@@ -80,7 +84,8 @@ impl Case {
         sealed.manifest_sha256 = crate::job::deliver::sha256_hex(&manifest);
         sealed.seal.changed = 1;
         sealed.seal.changes_sha256 = crate::job::deliver::sha256_hex(&changes);
-        Self { known: [Some(sealed.manifest_sha256.clone()), None], sealed, manifest, changes: Some(changes) }
+        let labels = JobLabels { root: "/nowhere/at/all".into(), ..sample() };
+        Self { known: [Some(sealed.manifest_sha256.clone()), None], sealed, manifest, changes: Some(changes), labels, review: None }
     }
 
     fn open(&self) -> Result<Opened> {
@@ -93,8 +98,9 @@ impl Case {
             manifest: Box::new(std::io::Cursor::new(self.manifest.clone())),
             manifest_sha256: crate::job::deliver::sha256_hex(&self.manifest),
             snapshot: SnapshotSummary::default(),
+            review: self.review.clone(),
         };
-        open(&sample().id, out, facts, &self.known, Path::new("/nowhere/at/all"))
+        open(&self.labels, out, facts, &self.known)
     }
 
     fn refused(&self) -> String {
@@ -114,6 +120,28 @@ fn a_sealed_change_becomes_a_patch() {
     assert_eq!(opened.applies, None, "the tree is not on this machine");
     let unknown = Case { known: [None, None], ..Case::good() };
     assert!(!unknown.open().unwrap().manifest_verified);
+}
+
+#[test]
+fn edits_of_a_question_or_a_review_are_no_patch() {
+    let document = serde_json::to_vec(&crate::review::sample_facts()).unwrap();
+    for kind in [JobKind::Consult, JobKind::Review] {
+        let mut case = Case::good();
+        case.labels.kind = kind;
+        if kind == JobKind::Review {
+            assert!(case.refused().contains("not those that were delivered"), "a review without its facts is none");
+            case.review = Some(document.clone());
+            case.labels.review_sha256 = Some(crate::job::deliver::sha256_hex(&document));
+        }
+        let opened = case.open().unwrap();
+        assert!(opened.changes.is_empty() && opened.collected.patch.is_none());
+        assert_eq!(opened.review.is_some(), kind == JobKind::Review);
+        let mut seen = seen(Reason::Completed);
+        seen.found.labels.kind = kind;
+        let result = assemble(&seen, opened, None);
+        assert_eq!((result.edits(), result.no_changes, result.patch), (1, false, None));
+        assert_eq!(result.review.map(|review| (review.partial, review.findings.len())), (kind == JobKind::Review).then_some((true, 0)));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::away::Absence;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
+use super::reviewing::UnderReview;
 use super::service::Core;
 use super::{bury, gateway, trace};
 use crate::engine::{ContainerRef, ContainerSpec, ContainerState, Tolerance, UploadStream, engine_is_away, outcome_unknown};
@@ -44,6 +45,8 @@ pub(super) struct Parcel {
     pub image_id: String,
     pub asked: Asked,
     pub plan: Plan,
+    /// The change, where the job is a review.
+    pub under_review: Option<UnderReview>,
     /// Complete but for the manifest's digest.
     pub request: JobRequest,
     pub admission: Admission,
@@ -51,7 +54,8 @@ pub(super) struct Parcel {
 
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
 pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
-    let Parcel { labels, container, image_id, asked, plan, request, admission } = parcel;
+    let Parcel { labels, container, image_id, asked, plan, under_review, request, admission } = parcel;
+    let content = Content { plan, under_review, request };
     let left = labels.prepare_by.saturating_mul(1000).saturating_sub(core.now_ms());
     // Beside the upload, so that it costs no time; the first failure of the two ends both.
     let work = async {
@@ -62,7 +66,7 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
                 verified => verified.map(|()| true),
             }
         };
-        match tokio::try_join!(beside, send(core, &labels, &container, plan, request, admission))? {
+        match tokio::try_join!(beside, send(core, &labels, &container, content, admission))? {
             (true, ()) => Ok(()),
             (false, ()) => verify(core, &container, &asked).await,
         }
@@ -105,13 +109,20 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
     outcome
 }
 
-async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, plan: Plan, request: JobRequest, admission: Admission) -> Result<()> {
+/// What goes into the stream.
+struct Content {
+    plan: Plan,
+    under_review: Option<UnderReview>,
+    request: JobRequest,
+}
+
+async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, content: Content, admission: Admission) -> Result<()> {
     let engine = core.engine().await?;
     let began = std::time::Instant::now();
     let (chunks, body) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let (digest, digest_known) = oneshot::channel();
     let packing_span = tracing::error_span!("pack", bytes = tracing::field::Empty);
-    let packing = core.tasks.spawn_blocking(move || packing_span.in_scope(|| pack(plan, request, &chunks, digest)));
+    let packing = core.tasks.spawn_blocking(move || packing_span.in_scope(|| pack(content, &chunks, digest)));
     let body: UploadStream = Box::pin(futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) }));
 
     let uploading = async {
@@ -183,7 +194,8 @@ enum Broken {
 }
 
 /// Blocking: writes the whole tar stream.
-fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
+fn pack(content: Content, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
+    let Content { plan, under_review, mut request } = content;
     let tar = TarStream { chunks, sent: Cell::new(0) };
     let written = (|| {
         for (name, mode) in [("./", 0o711), ("in/", 0o700), ("in/frames/", 0o700), ("in/facts/", 0o700)] {
@@ -206,11 +218,16 @@ fn pack(plan: Plan, mut request: JobRequest, chunks: &mpsc::Sender<io::Result<By
         (|| {
             tar.file("in/facts/manifest", manifest.clone())?;
             tar.file("in/facts/snapshot.json", summary.into())?;
+            if let Some(UnderReview { diff, document, .. }) = &under_review {
+                tar.file("in/change.diff", diff.clone())?;
+                tar.file("in/facts/review.json", document.clone())?;
+            }
             tar.file("in/request.json", request.into())?;
             tar.end()
         })()
         .map_err(|_| Broken::Stream)?;
-        Ok(Sent { manifest, manifest_sha256: packed.manifest_sha256, summary: packed.summary })
+        let review = under_review.map(|under_review| under_review.document);
+        Ok(Sent { manifest, manifest_sha256: packed.manifest_sha256, summary: packed.summary, review })
     })();
     tracing::Span::current().record("bytes", tar.sent.get());
     observe("anchorhold.delivered", "By", &[], Seen::More(tar.sent.get()));

@@ -40,6 +40,14 @@ pub(super) struct Sent {
     pub manifest_sha256: String,
     /// What the snapshot says about itself.
     pub summary: SnapshotSummary,
+    /// The facts of a review, as a document.
+    pub review: Option<Bytes>,
+}
+
+impl Sent {
+    fn bytes(&self) -> usize {
+        self.manifest.len() + self.review.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// An error that can be told more than once.
@@ -128,7 +136,7 @@ impl Deliveries {
         let Some(delivery) = known.get_mut(id) else { return };
         delivery.sent = Some(sent);
         loop {
-            let held: usize = known.values().filter_map(|delivery| Some(delivery.sent.as_ref()?.manifest.len())).sum();
+            let held: usize = known.values().filter_map(|delivery| delivery.sent.as_ref().map(Sent::bytes)).sum();
             if held <= MAX_MANIFESTS {
                 return;
             }
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_kept_within_bounds() {
         let deliveries = Deliveries::default();
-        let sent = |len| Sent { manifest: vec![0; len].into(), manifest_sha256: "ab".into(), summary: SnapshotSummary::default() };
+        let sent = |len| Sent { manifest: vec![0; len].into(), manifest_sha256: "ab".into(), summary: SnapshotSummary::default(), review: None };
         let ids: Vec<JobId> = (0..3).map(|_| JobId::random()).collect();
         let _pending: Vec<Pending> = ids.iter().map(|id| deliveries.begin(id)).collect();
         for id in &ids {

@@ -4,9 +4,10 @@ use super::time::{own_ms, rfc3339};
 use super::{JobResult, JobState};
 use crate::error::{Code, Error};
 use crate::protocol::result::{ProviderError, Reason};
+use crate::review::answer::Fault;
 
 /// Every code, for reading its text form back from labels and sealed results.
-const CODES: [Code; 42] = [
+const CODES: [Code; 48] = [
     Code::InvalidArguments,
     Code::InvalidWorkspaceRoot,
     Code::WorkspaceOutsideRoots,
@@ -19,6 +20,10 @@ const CODES: [Code; 42] = [
     Code::InvalidModel,
     Code::InvalidReasoningEffort,
     Code::UnsupportedIsolation,
+    Code::InvalidScope,
+    Code::InvalidBase,
+    Code::InvalidCommit,
+    Code::InvalidPaths,
     Code::InvalidConfig,
     Code::EngineUnavailable,
     Code::EngineError,
@@ -30,6 +35,8 @@ const CODES: [Code; 42] = [
     Code::CodexRateLimited,
     Code::ProviderUnreachable,
     Code::NonzeroExit,
+    Code::InvalidJson,
+    Code::SchemaViolation,
     Code::Timeout,
     Code::TokenBudget,
     Code::GatewayLimit,
@@ -57,11 +64,12 @@ pub(super) fn code_from_text(text: &str) -> Option<Code> {
 }
 
 impl JobResult {
-    /// The error that a bad end is; `None` for a completed job. Partial work may be there all the same: [`JobResult::patch`].
+    /// The error that a bad end is, or an answer that could not be used; `None` for a completed job. Partial work may be there all the same:
+    /// [`JobResult::patch`], [`JobResult::review`].
     pub fn failure(&self) -> Option<Error> {
         let reason = self.status.reason?;
         let code = match reason {
-            Reason::Completed => return None,
+            Reason::Completed => return self.answer_fault.as_ref().map(|fault| self.unusable(fault)),
             Reason::Failed => self.failed_code(),
             Reason::Cancelled => Code::JobCancelled,
             Reason::Deadline | Reason::QueueTimeout | Reason::Idle => Code::Timeout,
@@ -90,7 +98,7 @@ impl JobResult {
             .with_detail("reason", reason.as_str())
             .with_detail("state", self.status.state.as_str())
             .with_detail("partial_patch", self.patch.is_some())
-            .with_hint(hint(code, reason, self.provider_error.as_ref(), self.patch.is_some()));
+            .with_hint(hint(code, reason, self.provider_error.as_ref(), self.left_behind()));
         if let Some(said) = &self.untrusted_detail {
             error = error.with_detail("untrusted_detail", said.as_str());
         }
@@ -105,6 +113,30 @@ impl JobResult {
             }
         }
         Some(error)
+    }
+
+    /// Where partial work is to be found, if there is any.
+    fn left_behind(&self) -> Option<&'static str> {
+        let found = self.review.as_ref().is_some_and(|review| !review.findings.is_empty());
+        match (self.patch.is_some(), found) {
+            (true, _) => Some("the partial work is in the result's patch"),
+            (false, true) => Some("what was found until then is in the result's findings"),
+            (false, false) => None,
+        }
+    }
+
+    /// A review whose run ended well and whose answer has not the form that was asked for.
+    fn unusable(&self, fault: &Fault) -> Error {
+        let noted = self.review.as_ref().map_or(0, |review| review.findings.len());
+        let (code, what) = match fault {
+            Fault::InvalidJson => (Code::InvalidJson, "the reviewer's answer is not JSON".to_owned()),
+            Fault::SchemaViolation(what) => (Code::SchemaViolation, format!("the reviewer's answer has not the form that was asked for: {what}")),
+        };
+        Error::new(code, what)
+            .with_hint("start the review once more; its answer as it was is in the result, with the findings that were noted on the way")
+            .with_detail("reason", Reason::Completed.as_str())
+            .with_detail("state", self.status.state.as_str())
+            .with_detail("findings_noted", noted)
     }
 
     fn failed_code(&self) -> Code {
@@ -161,7 +193,7 @@ fn fragment(sentence: &str) -> String {
 }
 
 /// What to do about a bad end.
-fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: bool) -> String {
+fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: Option<&str>) -> String {
     let advice = match (code, reason) {
         (Code::CodexAuthRequired, _) => "set a valid API key (`[model] api_key_env` or `api_key_file`) and start a new job",
         (Code::CodexRateLimited, _) => "wait until the provider's limit resets, then start a new job",
@@ -184,7 +216,7 @@ fn hint(code: Code, reason: Reason, provider: Option<&ProviderError>, partial: b
         (Code::JobCancelled | Code::JobLost, _) | (_, Reason::Interrupted) => "start a new job",
         _ => "read the job's log (`anchorhold logs`), correct the cause and start a new job",
     };
-    if partial { format!("{advice}; the partial work is in the result's patch") } else { advice.to_owned() }
+    partial.map_or_else(|| advice.to_owned(), |partial| format!("{advice}; {partial}"))
 }
 
 #[cfg(test)]

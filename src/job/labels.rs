@@ -40,6 +40,7 @@ const VERSION: &str = "anchorhold.version";
 const PREPARE_BY: &str = "anchorhold.prepare_by";
 const IDEMPOTENCY_ARGS: &str = "anchorhold.idempotency_args";
 const ISOLATION: &str = "anchorhold.isolation";
+const REVIEW: &str = "anchorhold.review_sha256";
 const DELIVERER: &str = "anchorhold.deliverer";
 const TRACEPARENT: &str = "anchorhold.traceparent";
 const TRACESTATE: &str = "anchorhold.tracestate";
@@ -124,6 +125,8 @@ pub struct JobLabels {
     pub idempotency_args: Option<String>,
     /// What the engine enforces, and what it cannot.
     pub isolation: serde_json::Value,
+    /// SHA-256 of the facts of a review ([`crate::review::Facts`]), which lie in the job itself.
+    pub review_sha256: Option<String>,
     /// The process that delivers it, where it could be told.
     pub deliverer: Option<Deliverer>,
     /// The caller's place in a trace.
@@ -160,7 +163,14 @@ impl JobLabels {
         put(VERSION, self.version.clone());
         put(PREPARE_BY, self.prepare_by.to_string());
         put(ISOLATION, self.isolation.to_string());
-        for (key, value) in [(HEAD, &self.head), (MODEL, &self.model), (IDEMPOTENCY, &self.idempotency), (IDEMPOTENCY_ARGS, &self.idempotency_args)] {
+        let optional = [
+            (HEAD, &self.head),
+            (MODEL, &self.model),
+            (IDEMPOTENCY, &self.idempotency),
+            (IDEMPOTENCY_ARGS, &self.idempotency_args),
+            (REVIEW, &self.review_sha256),
+        ];
+        for (key, value) in optional {
             if let Some(value) = value {
                 put(key, value.clone());
             }
@@ -191,10 +201,7 @@ impl JobLabels {
         let text = |key: &str| map.get(key).map(String::as_str);
         let owned = |key: &str| map.get(key).cloned();
         let number = |key: &str| text(key).and_then(|value| value.parse::<u64>().ok());
-        let kind = match text(KIND)? {
-            "delegate" => JobKind::Delegate,
-            _ => return None,
-        };
+        let kind = JobKind::parse(text(KIND)?)?;
         let ended = match text(ENDED) {
             None => None,
             Some(reason) => Some(Ended {
@@ -222,6 +229,7 @@ impl JobLabels {
             prepare_by: number(PREPARE_BY)?,
             idempotency: owned(IDEMPOTENCY),
             idempotency_args: owned(IDEMPOTENCY_ARGS),
+            review_sha256: owned(REVIEW),
             // One that cannot be read is none: it says nothing about the job.
             trace: text(TRACEPARENT).and_then(|parent| TraceContext::parse(parent, text(TRACESTATE))),
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
@@ -280,6 +288,7 @@ pub(super) mod tests {
             idempotency: Some("k".repeat(64)),
             idempotency_args: Some("a".repeat(64)),
             isolation: serde_json::json!({"network": "none"}),
+            review_sha256: None,
             deliverer: Deliverer::this(),
             trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
             ended: None,
@@ -303,6 +312,10 @@ pub(super) mod tests {
             ..full.clone()
         };
         assert_eq!(JobLabels::parse(&bare.write()), Some(bare));
+        for kind in JobKind::ALL {
+            let other = JobLabels { kind, review_sha256: (kind == JobKind::Review).then(|| "f".repeat(64)), ..full.clone() };
+            assert_eq!(JobLabels::parse(&other.write()), Some(other));
+        }
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));
         let ended = Ended { reason: Reason::Cancelled, code: Code::JobCancelled, detail: "cancelled before it started".into(), at_ms: 5 };

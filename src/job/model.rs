@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::JobId;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::{ProviderError, Reason, SealedResult, Usage};
-use crate::workspace::{Applies, FileChange, Risk, ShownPath, SnapshotSummary};
+use crate::workspace::{Applies, FileChange, ReviewRequest, Risk, ShownPath, SnapshotSummary};
 
 /// Which of the user's Codex settings a job gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -46,11 +46,55 @@ impl Isolation {
     }
 }
 
-/// What a caller asks for. Not yet checked: [`super::Jobs::start`] does.
+/// What a job is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Change files; the result is a patch.
+    Delegate {
+        /// At most 200,000 bytes, not blank.
+        task: String,
+    },
+    /// Answer a question; the result is the agent's last message.
+    Consult {
+        /// At most 200,000 bytes together with the context, not blank.
+        question: String,
+        /// What the caller adds.
+        more: Additions,
+    },
+    /// Look at a change; the result is a [`crate::review::Review`].
+    Review {
+        /// Which change, and what of it is shown.
+        change: ReviewRequest,
+        /// What the caller adds.
+        more: Additions,
+    },
+}
+
+impl Work {
+    /// Which kind it is.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Delegate { .. } => JobKind::Delegate,
+            Self::Consult { .. } => JobKind::Consult,
+            Self::Review { .. } => JobKind::Review,
+        }
+    }
+}
+
+/// What a question and a review may bring besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// What the caller knows and the repository does not say: data for the agent.
+    pub extra_context: Option<String>,
+    /// How the caller wants it done: at most 4096 bytes.
+    pub developer_instructions: Option<String>,
+}
+
+/// What a caller asks for. Not yet checked: [`super::Jobs::begin`] does.
 #[derive(Debug, Clone)]
-pub struct DelegateRequest {
-    /// The task, at most 200,000 bytes, not blank.
-    pub task: String,
+pub struct StartRequest {
+    /// What is to be done.
+    pub work: Work,
     /// Absolute path of a directory in a git repository.
     pub workspace_root: PathBuf,
     /// Model slug.
@@ -223,6 +267,15 @@ pub struct StartedJob {
     pub replayed: bool,
 }
 
+/// What came of asking for work.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// There is a job.
+    Job(StartedJob),
+    /// The change under review is empty: no job was made, nothing is spent. What was looked at.
+    NothingToReview(Box<crate::review::Facts>),
+}
+
 /// Something of the workspace that no patch carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotCarried {
@@ -244,8 +297,14 @@ pub struct JobResult {
     pub sealed: Option<SealedResult>,
     /// Codex's last message: a job's words, raw, bounded.
     pub last_message: Vec<u8>,
-    /// The patch, exact bytes; `None` when nothing changed or nothing can be said.
+    /// The patch, exact bytes; `None` when nothing changed, nothing can be said, or the job's kind makes none.
     pub patch: Option<Vec<u8>>,
+    /// What a review found; `None` for other kinds, and where nothing can be said.
+    pub review: Option<crate::review::Review>,
+    /// The paths to which the caller narrowed a review.
+    pub review_paths: Vec<String>,
+    /// Why a review's answer could not be used.
+    pub answer_fault: Option<crate::review::answer::Fault>,
     /// The same as base and new bytes of each path, for `apply`.
     pub changes: Vec<crate::protocol::changes::Change>,
     /// "No changes", proven by a sealed manifest.
@@ -287,6 +346,14 @@ pub struct JobResult {
 }
 
 impl JobResult {
+    /// Paths that the agent changed in its copy, where that is not the result: a question's and a review's edits are thrown away.
+    pub fn edits(&self) -> u64 {
+        match (&self.sealed, self.status.kind.makes_patch()) {
+            (Some(sealed), false) => sealed.seal.changed,
+            _ => 0,
+        }
+    }
+
     /// The whole workspace was compared, and all that changed is what no patch can carry.
     pub fn only_refused(&self) -> bool {
         self.patch.is_none() && self.changes.is_empty() && self.refused_count > 0 && self.sealed.as_ref().is_some_and(|sealed| sealed.seal.complete)

@@ -17,13 +17,13 @@ use super::stats::Stats;
 use super::status::{self, Observed};
 use super::time::EngineClock;
 use super::{
-    Claimed, Consumed, DelegateRequest, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter,
+    Begun, Claimed, Consumed, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartRequest,
     StartedJob,
 };
 use super::{audit, collect, consume, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineFacts};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::protocol::ledger::Head;
 use crate::protocol::progress::Progress;
 
@@ -214,9 +214,19 @@ impl Jobs {
     /// Checks, snapshots, creates the container and returns; delivery and start go on in this process.
     ///
     /// A caller who stops waiting does not stop it: the job is made, or the check that failed left nothing behind.
-    pub async fn start(&self, request: DelegateRequest) -> Result<StartedJob> {
-        let started = self.core.tasks.spawn(start::start(self.core.clone(), request));
-        started.await.map_err(|e| Error::internal("start the job").with_source(e))?
+    /// For a review of nothing there is no job.
+    pub async fn begin(&self, request: StartRequest) -> Result<Begun> {
+        let begun = self.core.tasks.spawn(start::begin(self.core.clone(), request));
+        begun.await.map_err(|e| Error::internal("start the job").with_source(e))?
+    }
+
+    /// [`Jobs::begin`] for work that always makes a job: a delegation or a question. A review of nothing is refused.
+    pub async fn start(&self, request: StartRequest) -> Result<StartedJob> {
+        match self.begin(request).await? {
+            Begun::Job(started) => Ok(started),
+            Begun::NothingToReview(_) => Err(Error::new(Code::InvalidArguments, "start the job: the change under review is empty")
+                .with_hint("name another scope, base, commit or paths")),
+        }
     }
 
     /// Waits until this process has delivered and started the job (at once, if another process started it).

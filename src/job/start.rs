@@ -13,10 +13,12 @@ use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
 use super::deliverer::{Deliverer, Life};
 use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
+use super::reviewing::{self, UnderReview};
 use super::service::Core;
 use super::status::{self, Found};
 use super::time::own_ms;
-use super::{DelegateRequest, Isolation, JobId, StartedJob, authorities, bury, check, create, gateway, restore, spec, trace};
+use super::{Additions, Begun, Isolation, JobId, StartRequest, StartedJob, Work, authorities, bury, check, create, gateway, restore, spec, trace};
+use crate::codex::prompt;
 use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
@@ -24,7 +26,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobBounds, Stay, Upstream};
-use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
+use crate::protocol::request::{CodexSettings, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::Plan;
 
@@ -64,14 +66,14 @@ struct Keyed {
 
 impl Keyed {
     /// The key counts per kind of work and workspace; the arguments are everything else that shapes the job.
-    fn new(request: &DelegateRequest, kind: JobKind, workspace: &Path) -> Option<Self> {
+    fn new(request: &StartRequest, workspace: &Path) -> Option<Self> {
         use std::os::unix::ffi::OsStrExt as _;
         let key = request.idempotency_key.as_deref()?;
         let workspace = crate::protocol::manifest::hex(workspace.as_os_str().as_bytes());
-        let key = serde_json::json!(["key", key, kind.as_str(), workspace]);
+        let key = serde_json::json!(["key", key, request.work.kind().as_str(), workspace]);
         let args = serde_json::json!([
             "arguments",
-            request.task,
+            work_arguments(&request.work),
             request.model,
             request.reasoning_effort,
             request.isolation.as_str(),
@@ -84,14 +86,28 @@ impl Keyed {
     }
 }
 
+/// What of the work tells one job from another. A task stands for itself, as it did before there were other kinds.
+fn work_arguments(work: &Work) -> serde_json::Value {
+    let added = |more: &Additions| serde_json::json!([more.extra_context, more.developer_instructions]);
+    match work {
+        Work::Delegate { task } => serde_json::json!(task),
+        Work::Consult { question, more } => serde_json::json!(["consult", question, added(more)]),
+        Work::Review { change, more } => {
+            let policy = (change.untracked.as_str(), change.include_ignored, change.max_diff);
+            serde_json::json!(["review", change.scope, change.paths, policy, added(more)])
+        }
+    }
+}
+
 /// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
-pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<StartedJob> {
+pub(super) async fn begin(core: Arc<Core>, request: StartRequest) -> Result<Begun> {
     let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), own_ms());
     let context = TraceContext::of_job(id.as_str(), caller.as_ref());
     let span = step!("start", id, context);
     let outcome = start_job(core, request, id.clone()).instrument(span.clone()).await;
     match &outcome {
-        Ok(started) => {
+        Ok(Begun::NothingToReview(_)) => {}
+        Ok(Begun::Job(started)) => {
             // Under a key it may be another job than the one that was begun.
             span.record("job_id", tracing::field::display(&started.status.job_id));
             trace::accepted(started.replayed);
@@ -104,7 +120,7 @@ pub(super) async fn start(core: Arc<Core>, request: DelegateRequest) -> Result<S
     outcome
 }
 
-async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Result<StartedJob> {
+async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<Begun> {
     let began = std::time::Instant::now();
     let named = check::arguments(&core.settings, &request)?;
     let local = {
@@ -112,31 +128,47 @@ async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Resu
         let isolation = request.isolation;
         blocking(&core, move || find_local(&settings, &asked, named, isolation)).await?
     };
-    let keyed = Keyed::new(&request, JobKind::Delegate, &local.workspace);
+    let keyed = Keyed::new(&request, &local.workspace);
     let model = choose_model(&core.settings, &request, &local.inherited);
     check::some_model(&core.settings.model, model.as_deref())?;
 
     let planning = {
-        let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
-        blocking(&core, move || crate::workspace::plan_within(&workspace, &settings.roots.allow, &settings.workspace))
-            .instrument(tracing::error_span!("snapshot"))
+        let (settings, workspace, work) = (core.settings.clone(), local.workspace.clone(), request.work.clone());
+        blocking(&core, move || plan(&settings, &workspace, &work)).instrument(tracing::error_span!("snapshot"))
     };
-    let (plan, remote, replay) = tokio::join!(planning, find_remote(&core), find_keyed(&core, keyed.as_ref()));
+    let keyed_job = find_keyed(&core, keyed.as_ref());
+    let (planned, remote, replay) = match request.work {
+        // A change that cannot be read or turns out empty asks no more of the engine than whether the key has a job.
+        Work::Review { .. } => {
+            let (planned, replay) = tokio::join!(planning, keyed_job);
+            if let Some(replay) = replay? {
+                return Ok(Begun::Job(replay));
+            }
+            let planned = planned?;
+            if let Some(facts) = planned.under_review.as_ref().and_then(UnderReview::nothing) {
+                return Ok(Begun::NothingToReview(Box::new(facts)));
+            }
+            (Ok(planned), find_remote(&core).await, Ok(None))
+        }
+        Work::Delegate { .. } | Work::Consult { .. } => tokio::join!(planning, find_remote(&core), keyed_job),
+    };
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
     fault::point("start.checked");
     if let Some(replay) = replay? {
-        return Ok(replay);
+        return Ok(Begun::Job(replay));
     }
-    let (plan, remote) = (plan?, remote?);
+    let (Planned { plan, under_review }, remote) = (planned?, remote?);
     if let Some(keyed) = &keyed {
         refuse_used_up(&core, &remote.engine, keyed).await?;
     }
 
-    let draft = Draft { core: &core, id, request, local, plan, remote, model, keyed };
+    let draft = Draft { core: &core, id, request, local, plan, under_review, remote, model, keyed };
     let (parcel, facts, replay) = draft.create().instrument(tracing::error_span!("create")).await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
     fault::point("start.created");
-    let Some(parcel) = parcel else { return replay.ok_or_else(|| Error::internal("start the job: no container and no replay")) };
+    let Some(parcel) = parcel else {
+        return replay.map(Begun::Job).ok_or_else(|| Error::internal("start the job: no container and no replay"));
+    };
 
     let seen = status::judged(&core, facts, None).ok_or_else(|| Error::internal("start the job: its own labels are unreadable"))?;
     let pending = core.deliveries.begin(&parcel.labels.id);
@@ -147,7 +179,44 @@ async fn start_job(core: Arc<Core>, request: DelegateRequest, id: JobId) -> Resu
         pending.finish(&outcome);
     });
     core.sweep_soon(super::service::Sweep::Later);
-    Ok(StartedJob { status: seen.status(), replayed: false })
+    Ok(Begun::Job(StartedJob { status: seen.status(), replayed: false }))
+}
+
+/// What will be sent.
+struct Planned {
+    plan: Plan,
+    under_review: Option<UnderReview>,
+}
+
+/// Reads the repository's names, and for a review the change. Blocking.
+fn plan(settings: &Settings, workspace: &Path, work: &Work) -> Result<Planned> {
+    match work {
+        Work::Delegate { .. } | Work::Consult { .. } => {
+            let plan = crate::workspace::plan_within(workspace, &settings.roots.allow, &settings.workspace)?;
+            Ok(Planned { plan, under_review: None })
+        }
+        Work::Review { change, .. } => {
+            let (plan, under_review) = reviewing::plan(settings, workspace, change)?;
+            Ok(Planned { plan, under_review: Some(under_review) })
+        }
+    }
+}
+
+/// The whole prompt.
+fn prompt(work: &Work, plan: &Plan, under_review: Option<&UnderReview>) -> Result<String> {
+    let below = plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes);
+    Ok(match work {
+        Work::Delegate { task } => prompt::delegate(task, below),
+        Work::Consult { question, more } => prompt::consult(question, added(more), below),
+        Work::Review { more, .. } => {
+            let under_review = under_review.ok_or_else(|| Error::internal("start the job: a review without a change"))?;
+            under_review.prompt(added(more), plan.subdirectory())
+        }
+    })
+}
+
+fn added(more: &Additions) -> prompt::Extras<'_> {
+    prompt::Extras { developer_instructions: more.developer_instructions.as_deref(), extra_context: more.extra_context.as_deref() }
 }
 
 async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -166,7 +235,7 @@ fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: 
 }
 
 /// The caller's model, else the settings', else the user's Codex configuration's, else Codex's own.
-fn choose_model(settings: &Settings, request: &DelegateRequest, inherited: &Inherited) -> Option<String> {
+fn choose_model(settings: &Settings, request: &StartRequest, inherited: &Inherited) -> Option<String> {
     let default = Some(&settings.model.default_model).filter(|name| !name.is_empty());
     request.model.as_ref().or(default).or(inherited.model.as_ref()).cloned()
 }
@@ -239,9 +308,10 @@ async fn replay(core: &Core, found: Found, keyed: &Keyed) -> Result<StartedJob> 
 struct Draft<'a> {
     core: &'a Arc<Core>,
     id: JobId,
-    request: DelegateRequest,
+    request: StartRequest,
     local: Local,
     plan: Plan,
+    under_review: Option<UnderReview>,
     remote: Remote,
     model: Option<String>,
     keyed: Option<Keyed>,
@@ -250,7 +320,7 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, id, request, local, plan, remote, model, keyed } = self;
+        let Self { core, id, request, local, plan, under_review, remote, model, keyed } = self;
         let settings = &core.settings;
         let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
@@ -261,7 +331,7 @@ impl Draft<'_> {
         let mut labels = JobLabels {
             id: id.clone(),
             instance: settings.engine.instance.clone(),
-            kind: JobKind::Delegate,
+            kind: request.work.kind(),
             workspace: local.workspace,
             root: plan.root().to_owned(),
             head: plan.summary().head.clone(),
@@ -277,6 +347,7 @@ impl Draft<'_> {
             idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
+            review_sha256: under_review.as_ref().map(|under_review| under_review.facts_sha256.clone()),
             deliverer: Deliverer::this(),
             trace: request.trace,
             ended: None,
@@ -286,14 +357,15 @@ impl Draft<'_> {
         let job_request = JobRequest {
             version: PROTOCOL_VERSION,
             job_id: id.to_string(),
-            kind: JobKind::Delegate,
-            prompt: crate::codex::prompt::delegate(&request.task, plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes)),
+            kind: request.work.kind(),
+            prompt: prompt(&request.work, &plan, under_review.as_ref())?,
             codex: CodexSettings {
                 model,
                 reasoning_effort: request.reasoning_effort.filter(|effort| !effort.trim().is_empty()).or(local.inherited.reasoning_effort),
                 config: local.inherited.config,
                 instructions: local.inherited.instructions,
                 ignore_rules: request.isolation == Isolation::IgnoreRules,
+                output_schema: under_review.is_some(),
             },
             subdirectory: plan.subdirectory().cloned(),
             agent_uid: uid,
@@ -353,7 +425,7 @@ impl Draft<'_> {
                 let facts = status::just_created(container.clone(), &labels, &remote.image.id);
                 let container = ContainerRef::Id(container);
                 let asked = Asked { spec: container_spec, warnings, tolerance: remote.walls.tolerance };
-                let parcel = Parcel { labels, container, image_id: remote.image.id, asked, plan, request: job_request, admission };
+                let parcel = Parcel { labels, container, image_id: remote.image.id, asked, plan, under_review, request: job_request, admission };
                 Ok((Some(parcel), facts, None))
             }
             Err(seen) => {
@@ -426,9 +498,9 @@ fn subject(head: Option<&str>) -> String {
 mod tests {
     use super::*;
 
-    fn request() -> DelegateRequest {
-        DelegateRequest {
-            task: "task".into(),
+    fn request() -> StartRequest {
+        StartRequest {
+            work: Work::Delegate { task: "task".into() },
             workspace_root: "/repo".into(),
             model: None,
             reasoning_effort: None,
@@ -445,30 +517,43 @@ mod tests {
 
     #[test]
     fn keys_count_per_workspace_and_arguments_are_told_apart() {
-        let keyed = |request: &DelegateRequest, workspace: &str| Keyed::new(request, JobKind::Delegate, Path::new(workspace)).unwrap();
+        let keyed = |request: &StartRequest, workspace: &str| Keyed::new(request, Path::new(workspace)).unwrap();
         let first = keyed(&request(), "/repo");
         assert_eq!(first, keyed(&request(), "/repo"));
         assert_eq!(first.key.len(), 64);
         assert_ne!(first.key, keyed(&request(), "/repo/sub").key);
-        assert_ne!(first.key, keyed(&DelegateRequest { idempotency_key: Some("key2".into()), ..request() }, "/repo").key);
+        assert_ne!(first.key, keyed(&StartRequest { idempotency_key: Some("key2".into()), ..request() }, "/repo").key);
         // The workspace is part of the key's scope, and how the caller spelled it is not part of the arguments.
-        assert_eq!(first.args, keyed(&DelegateRequest { workspace_root: "/repo/".into(), ..request() }, "/repo").args);
+        assert_eq!(first.args, keyed(&StartRequest { workspace_root: "/repo/".into(), ..request() }, "/repo").args);
         let others = [
-            DelegateRequest { task: "task ".into(), ..request() },
-            DelegateRequest { model: Some("m".into()), ..request() },
-            DelegateRequest { reasoning_effort: Some("m".into()), ..request() },
-            DelegateRequest { isolation: Isolation::IgnoreRules, ..request() },
-            DelegateRequest { deadline_seconds: Some(60), ..request() },
-            DelegateRequest { queue_seconds: Some(60), ..request() },
-            DelegateRequest { idle_seconds: Some(60), ..request() },
-            DelegateRequest { token_budget: Some(60), ..request() },
+            StartRequest { work: Work::Delegate { task: "task ".into() }, ..request() },
+            StartRequest { model: Some("m".into()), ..request() },
+            StartRequest { reasoning_effort: Some("m".into()), ..request() },
+            StartRequest { isolation: Isolation::IgnoreRules, ..request() },
+            StartRequest { deadline_seconds: Some(60), ..request() },
+            StartRequest { queue_seconds: Some(60), ..request() },
+            StartRequest { idle_seconds: Some(60), ..request() },
+            StartRequest { token_budget: Some(60), ..request() },
         ];
         let mut seen: Vec<String> = others.iter().map(|other| keyed(other, "/repo").args).collect();
         seen.push(first.args);
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), others.len() + 1);
-        assert_eq!(Keyed::new(&DelegateRequest { idempotency_key: None, ..request() }, JobKind::Delegate, Path::new("/")), None);
+        assert_eq!(Keyed::new(&StartRequest { idempotency_key: None, ..request() }, Path::new("/")), None);
+    }
+
+    #[test]
+    fn kinds_have_keys_of_their_own_and_additions_count() {
+        let keyed = |work: Work| Keyed::new(&StartRequest { work, ..request() }, Path::new("/repo")).unwrap();
+        let ask = |context: Option<&str>, instructions: Option<&str>| {
+            let more = Additions { extra_context: context.map(str::to_owned), developer_instructions: instructions.map(str::to_owned) };
+            keyed(Work::Consult { question: "task".into(), more })
+        };
+        let delegated = keyed(request().work);
+        let all = [ask(None, None), ask(Some("x"), None), ask(None, Some("x"))];
+        assert!(all.iter().all(|asked| asked.key == all[0].key && asked.key != delegated.key));
+        assert!(all[0].args != all[1].args && all[1].args != all[2].args && all[0].args != delegated.args);
     }
 
     #[test]
@@ -479,7 +564,7 @@ mod tests {
         assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("inherited"));
         settings.model.default_model = "default".into();
         assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("default"));
-        let asked = DelegateRequest { model: Some("asked".into()), ..request() };
+        let asked = StartRequest { model: Some("asked".into()), ..request() };
         assert_eq!(choose_model(&settings, &asked, &inherited).as_deref(), Some("asked"));
     }
 

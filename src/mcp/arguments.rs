@@ -28,6 +28,11 @@ pub enum Rule {
         /// Taken where the caller gives none; without one, null is allowed and the default.
         default: Option<&'static str>,
     },
+    /// A list of texts, none of them empty.
+    Texts {
+        /// Most entries.
+        max: usize,
+    },
     /// A whole number.
     Integer {
         /// Least and most; `None` where the value is clamped rather than refused.
@@ -77,6 +82,11 @@ impl Parameter {
                 }
                 schema.insert("enum".into(), Value::Array(words));
             }
+            Rule::Texts { max } => {
+                schema.insert("type".into(), kind("array"));
+                schema.insert("items".into(), json!({"type": "string", "minLength": 1}));
+                schema.insert("maxItems".into(), json!(max));
+            }
             Rule::Integer { range } => {
                 schema.insert("type".into(), kind("integer"));
                 if let Some((least, most)) = range {
@@ -119,6 +129,14 @@ impl Parameter {
                 Some(word) => Ok(Some(Checked::Text((*word).to_owned()))),
                 None => Err("must be one of the allowed values".into()),
             },
+            Rule::Texts { max } => {
+                let Value::Array(items) = value else { return Err("must be a list of strings".into()) };
+                if items.len() > max {
+                    return Err(format!("must have at most {max} entries"));
+                }
+                let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect();
+                texts.map(|texts| Some(Checked::Texts(texts))).ok_or_else(|| "must hold strings that are not empty".into())
+            }
             Rule::Integer { range } => {
                 let Some(number) = integer(value) else { return Err("must be a whole number".into()) };
                 match range {
@@ -132,7 +150,7 @@ impl Parameter {
     fn allowed_values(&self) -> Option<Value> {
         match self.rule {
             Rule::Choice { values, .. } => Some(json!(values)),
-            Rule::Text { .. } | Rule::Integer { .. } => None,
+            Rule::Text { .. } | Rule::Texts { .. } | Rule::Integer { .. } => None,
         }
     }
 }
@@ -150,6 +168,7 @@ fn integer(value: &Value) -> Option<i64> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Checked {
     Text(String),
+    Texts(Vec<String>),
     Integer(i64),
 }
 
@@ -198,6 +217,14 @@ impl Arguments {
         match self.0.get(name) {
             Some(Checked::Text(text)) => Some(text),
             _ => None,
+        }
+    }
+
+    /// A list of texts; empty where none was given.
+    pub fn texts(&self, name: &str) -> &[String] {
+        match self.0.get(name) {
+            Some(Checked::Texts(texts)) => texts,
+            _ => &[],
         }
     }
 

@@ -8,6 +8,7 @@ use super::tools::ToolName;
 use super::workspace::Place;
 use crate::error::Error;
 use crate::job::JobStatus;
+use crate::protocol::request::JobKind;
 
 /// Names the shapes of this version's results, as clients of the contract expect.
 pub const FINGERPRINT: &str = "anchorhold/0.1/schema-1";
@@ -18,7 +19,7 @@ pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
 
 /// Every key that a meta block may have, in the order in which it shows them.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 34] = [
     "cwd",
     "workspace_source",
     "workspace_warning",
@@ -28,7 +29,12 @@ const KEYS: [&str; 29] = [
     "isolation",
     "model",
     "reasoning_effort",
+    "developer_instructions",
     "codex_version",
+    "scope",
+    "base",
+    "commit",
+    "paths",
     "timeout_seconds",
     "elapsed_ms",
     "command_exit_code",
@@ -94,14 +100,20 @@ impl Meta {
         }
     }
 
+    /// What the work may come to: the contract's word.
+    pub fn of_kind(&mut self, kind: JobKind) {
+        self.set("tier", if kind.makes_patch() { "propose" } else { "consult" });
+        self.set("job_kind", kind.as_str());
+    }
+
     /// What a job's status tells.
     pub fn job(&mut self, status: &JobStatus) {
+        self.of_kind(status.kind);
         self.set("cwd", shown(&status.workspace));
         self.set("model", status.model.clone());
         self.set("timeout_seconds", status.deadline_seconds);
         self.set("elapsed_ms", status.elapsed_ms);
         self.set("job_id", status.job_id.as_str());
-        self.set("job_kind", status.kind.as_str());
     }
 
     /// For a delivered result: without nulls, but for the six that are always there.

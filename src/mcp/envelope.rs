@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::tools::ToolName;
 use crate::display;
 use crate::error::{Code, Error};
+use crate::protocol::request::JobKind;
 
 /// Entries of a list in the details of an error.
 const MAX_DETAILS: usize = 100;
@@ -28,6 +29,10 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::InvalidWorkspaceRoot => step("correct_arguments", called, "pass the absolute path of an existing directory as workspace_root"),
         Code::InvalidReasoningEffort => step("correct_arguments", called, "pass low, medium or high, or leave reasoning_effort out"),
         Code::InvalidModel => step("correct_arguments", called, "pass a model that the provider and the settings allow, or leave model out"),
+        Code::InvalidScope => step("correct_arguments", called, "use working_tree, branch with base, or commit with commit"),
+        Code::InvalidBase => step("correct_arguments", called, "pass a branch, tag or commit that this repository has as base"),
+        Code::InvalidCommit => step("correct_arguments", called, "pass a commit that this repository has"),
+        Code::InvalidPaths => step("correct_arguments", called, "pass paths relative to workspace_root that the change touches"),
         Code::UnsupportedIsolation => step("use_allowed_value", called, "use inherit, ignore-config or ignore-rules"),
         Code::WorkspaceOutsideRoots => step("use_workspace_in_roots", called, "use a directory inside one of the candidate roots"),
         Code::InputTooLarge => step("reduce_input", called, "shorten the task; name files instead of quoting them"),
@@ -61,23 +66,32 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::JobNotFound => step("list_jobs", Some(ToolName::JobList), "take a job id from the list"),
         Code::JobRunning => step("poll_job_status", Some(ToolName::JobStatus), "ask again after retry_after_ms"),
         Code::WaitTimeout => step("poll_job_status", Some(ToolName::JobStatus), "wait again: the jobs go on"),
-        Code::JobCancelled => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
+        Code::JobCancelled => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or start again"),
+        Code::InvalidJson | Code::SchemaViolation => step("retry_then_report", called, "retry once; the findings noted on the way are in `partial`"),
         Code::JobFailed => step("inspect_and_retry", called, "review the partial work and the events resource"),
-        Code::JobLost => step("start_new_job", Some(ToolName::DelegateAsync), "delegate again: nothing can be said about this job's changes"),
+        Code::JobLost => step("start_new_job", Some(ToolName::DelegateAsync), "start again: nothing can be said about this job"),
         Code::IdempotencyConflict | Code::IdempotencyResultUnavailable => step("use_new_idempotency_key", called, "use a new key, or none"),
         Code::ApplyConflict => step("inspect_and_retry", None, "apply by hand, or delegate again on the present tree"),
         Code::ResourceNotFound => step("list_resources", None, "use a URI of the resource templates with the id of a job"),
         Code::LedgerBroken => step("inspect_and_retry", None, "keep a copy of the gateway's volume, and find out who could write to it"),
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
-        Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or delegate again"),
+        Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or start again"),
+        // The command line's own: over MCP a review's result says both.
+        Code::ReviewFindings | Code::ReviewPartial => step("inspect_and_retry", called, "read the findings in the result"),
         Code::Internal => step("retry_then_report", called, "retry once; if it stays, report it with the meta block"),
     }
 }
 
 /// The `error` object. Details that have a place of their own in the contract are lifted to it.
 pub fn error_object(error: &Error, called: Option<ToolName>) -> Value {
-    let repair = repair(error.code, called);
+    let mut repair = repair(error.code, called);
+    if repair.tool == Some(ToolName::DelegateAsync) {
+        // The same kind of work once more.
+        let kind = error.details.get("kind").and_then(Value::as_str).and_then(JobKind::parse);
+        let kind = kind.or_else(|| called.and_then(|tool| Some(tool.starts()?.0))).unwrap_or(JobKind::Delegate);
+        repair.tool = Some(ToolName::in_background(kind));
+    }
     let mut details = error.details.clone();
     let mut object = Map::new();
     object.insert("code".into(), json!(error.code.as_str()));

@@ -6,14 +6,15 @@
 
 mod arguments;
 mod call;
-mod delegate;
 mod envelope;
+mod findings;
 mod jobs;
 mod progress;
 mod render;
 mod resources;
 mod schema;
 mod server;
+mod start;
 mod status;
 mod subscriptions;
 mod tasks;

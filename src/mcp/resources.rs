@@ -63,7 +63,7 @@ pub fn templates() -> Vec<ResourceTemplate> {
                 Part::Status => ("Status of a job", "Where a job stands, from its start on. Subscribe to be told of each change of its state."),
                 Part::Diff => ("Patch of a job", "The whole patch of an ended job, exact bytes; base64 where it is not UTF-8 or holds characters that are not shown. Untrusted data."),
                 Part::Events => ("Events of a job", "What Codex reported, one JSON object a line, bounded, unseen characters as JSON escapes. Untrusted data."),
-                Part::Report => ("Report of a job", "Status, changed files, risk, snapshot and usage of an ended job, no list cut."),
+                Part::Report => ("Report of a job", "Status, snapshot and usage of an ended job; changed files and risk, or findings; no list cut."),
             };
             ResourceTemplate::new(format!("anchorhold://jobs/{{id}}/{}", part.word()), format!("job-{}", part.word()))
                 .with_title(title)
@@ -113,6 +113,11 @@ async fn contents(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, Error> {
         Part::Status | Part::Report => display::json(&render::report(&result).to_string()).into_bytes(),
         Part::Diff => match result.patch {
             Some(patch) => patch,
+            None if !result.status.kind.makes_patch() => {
+                return Err(Error::new(Code::ResourceNotFound, "a question or a review makes no patch")
+                    .with_hint("read the job's /report, which has its findings")
+                    .with_detail("job_id", id.as_str()));
+            }
             None if result.no_changes => Vec::new(),
             None => {
                 let details = Map::from_iter([("job_id".to_owned(), id.as_str().into())]);

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::tools::{STATUS_WORDS, ToolName};
+use crate::protocol::request::JobKind;
+use crate::review::{Severity, Verdict};
 
 /// The output schema of a tool.
 pub fn output(tool: ToolName) -> Map<String, Value> {
@@ -15,18 +17,19 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             }),
             &["codex_found", "ready", "readiness_detail"],
         ),
-        ToolName::Delegate | ToolName::JobResult | ToolName::JobConsumeResult => success(
-            json!({
-                "tool": {"type": "string"}, "job_id": {"type": "string"}, "summary": {"type": "string"},
-                "diff": TEXT_OR_NULL, "diff_inline": {"type": "boolean"}, "diff_bytes": {"type": "integer"}, "diff_resource": TEXT_OR_NULL,
-                "no_changes": {"type": "boolean"}, "files": {"type": "array"}, "risk": {"type": "object"},
-                "applies": {"type": ["object", "null"]}, "ignored": {"type": "array"}, "ignored_count": {"type": "integer"}, "raw_response": {"type": "object"}, "meta": {"type": "object"}
-            }),
-            &["tool", "job_id", "summary", "diff", "no_changes", "meta"],
+        ToolName::Delegate => success(with(patch()), &["tool", "job_id", "summary", "diff", "no_changes", "meta"]),
+        ToolName::Consult => success(with(json!({})), &["tool", "job_id", "summary", "meta"]),
+        ToolName::Review => success(with(review()), &["tool", "summary", "verdict", "review_status", "coverage", "findings", "meta"]),
+        // Of any kind: what only one kind has is not promised.
+        ToolName::JobResult | ToolName::JobConsumeResult => success(
+            with(
+                json!({"diff": TEXT_OR_NULL, "no_changes": {"type": "boolean"}, "verdict": {"type": "string"}, "review_status": {"type": "string"}}),
+            ),
+            &["tool", "job_id", "summary", "meta"],
         ),
-        ToolName::DelegateAsync => success(
+        ToolName::DelegateAsync | ToolName::ConsultAsync | ToolName::ReviewAsync => success(
             json!({
-                "job_id": {"type": "string"}, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
+                "job_id": if tool == ToolName::ReviewAsync { json!(TEXT_OR_NULL) } else { json!({"type": "string"}) }, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
                 "started_at": {"type": "string"}, "deadline_seconds": {"type": "integer"}, "poll_after_ms": {"type": "integer"},
                 "ttl_seconds": {"type": "integer"}, "expires_at": TEXT_OR_NULL, "follow_up": {"type": "object"}, "meta": {"type": "object"}
             }),
@@ -53,18 +56,15 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             &["jobs", "truncated"],
         ),
     };
+    // In full in `docs/MCP.md`: it stands here once a tool.
     let error = json!({
         "properties": {
             "ok": {"const": false},
             "error": {
                 "type": "object",
-                "properties": {
-                    "code": {"type": "string"}, "message": {"type": "string"}, "temporary": {"type": "boolean"},
-                    "retry_after_ms": {"type": ["integer", "null"]}, "repair": {"type": "object"}
-                },
+                "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "repair": {"type": "object"}},
                 "required": ["code", "message", "temporary", "retry_after_ms", "repair"]
-            },
-            "partial": {"type": "object"}, "meta": {"type": "object"}
+            }
         },
         "required": ["ok", "error", "meta"]
     });
@@ -77,10 +77,46 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
     schema
 }
 
-/// What a background delegation gives a client that takes tasks: its handle, or the job's result.
-pub fn handle_or_result() -> Map<String, Value> {
-    let mut schema = output(ToolName::DelegateAsync);
-    let more = output(ToolName::Delegate);
+/// What every result has, and more.
+fn with(more: Value) -> Value {
+    let mut all = json!({
+        "tool": {"type": "string"}, "job_id": TEXT_OR_NULL, "summary": {"type": "string"}, "findings": {"type": "array"},
+        "raw_response": {"type": "object"}, "meta": {"type": "object"}
+    });
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+        all.extend(more);
+    }
+    all
+}
+
+fn patch() -> Value {
+    json!({
+        "diff": TEXT_OR_NULL, "diff_inline": {"type": "boolean"}, "diff_bytes": {"type": "integer"}, "diff_resource": TEXT_OR_NULL,
+        "no_changes": {"type": "boolean"}, "files": {"type": "array"}, "risk": {"type": "object"},
+        "applies": {"type": ["object", "null"]}, "ignored": {"type": "array"}, "ignored_count": {"type": "integer"}
+    })
+}
+
+fn review() -> Value {
+    json!({
+        "verdict": {"enum": Verdict::ALL.map(Verdict::as_str)}, "confidence": {"type": ["number", "null"]},
+        "review_status": {"enum": ["completed", "partial", "not_run"]},
+        "coverage": {"type": "object"}, "partial": {"type": "boolean"}, "instruction_files": {"type": "array"},
+        "findings": {"type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "severity": {"enum": Severity::ALL.map(Severity::as_str)}, "title": {"type": "string"}, "file": TEXT_OR_NULL,
+                "line": {"type": ["integer", "null"]}, "line_end": {"type": ["integer", "null"]}
+            },
+            "required": ["severity", "title", "file", "line", "line_end"]
+        }}
+    })
+}
+
+/// What a job in the background gives a client that takes tasks: its handle, or the job's result.
+pub fn handle_or_result(kind: JobKind) -> Map<String, Value> {
+    let mut schema = output(ToolName::in_background(kind));
+    let more = output(ToolName::of(kind));
     if let (Some(Value::Array(forms)), Some(Value::Array(results))) = (schema.get_mut("anyOf"), more.get("anyOf")) {
         // The first is a success, the second an error, which both share.
         forms.extend(results.first().cloned());
@@ -91,7 +127,7 @@ pub fn handle_or_result() -> Map<String, Value> {
 /// Stands for `{"type": ["string", "null"]}`, which most schemas need several times.
 const TEXT_OR_NULL: Reference = Reference { at: "#/$defs/text" };
 
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, serde::Serialize)]
 struct Reference {
     #[serde(rename = "$ref")]
     at: &'static str,

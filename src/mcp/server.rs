@@ -14,11 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::arguments::Arguments;
 use super::call::{self, Answer, Meta};
+use super::start::{self, TaskAnswer};
 use super::subscriptions::Subscriptions;
 use super::tools::{self, ToolName};
 use super::workspace::Roots;
-use super::{delegate, jobs, resources, status, tasks};
+use super::{jobs, resources, status, tasks};
 use crate::job::Jobs;
+use crate::protocol::request::JobKind;
 use crate::telemetry::TraceContext;
 
 /// One client's server.
@@ -98,8 +100,12 @@ impl Server {
         let call = self.call(tool, request, context)?;
         match tool {
             ToolName::Status => status::status(&call).await,
-            ToolName::Delegate => delegate::delegate(&call).await,
-            ToolName::DelegateAsync => delegate::delegate_async(&call).await,
+            ToolName::Delegate => start::awaited(&call, JobKind::Delegate).await,
+            ToolName::DelegateAsync => start::in_background(&call, JobKind::Delegate).await,
+            ToolName::Consult => start::awaited(&call, JobKind::Consult).await,
+            ToolName::ConsultAsync => start::in_background(&call, JobKind::Consult).await,
+            ToolName::Review => start::awaited(&call, JobKind::Review).await,
+            ToolName::ReviewAsync => start::in_background(&call, JobKind::Review).await,
             ToolName::JobStatus => jobs::status(&call).await,
             ToolName::JobResult => jobs::result(&call).await,
             ToolName::JobConsumeResult => jobs::consume(&call).await,
@@ -126,7 +132,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<ListToolsResult, ErrorData>> + Send + '_ {
-        // The list is a constant of this build, but for whom takes tasks one tool has another result.
+        // The list is a constant of this build, but for whom takes tasks the background tools have another result.
         let (tools, scope) = match takes_tasks(&context) {
             true => (tools::definitions_with_tasks(), CacheScope::Private),
             false => (self.tools.clone(), CacheScope::Public),
@@ -144,14 +150,16 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params("tool not found", None));
         };
         let request_id = context.id.to_string();
-        let answer = if matches!(tool, ToolName::Delegate | ToolName::DelegateAsync) && takes_tasks(&context) {
-            let started = async { delegate::as_task(&self.call(tool, &request, &context)?, tool).await };
-            match self.calls.track_future(started).await {
-                Ok(status) => return Ok(tasks::handle(&status).into()),
-                Err(failure) => Err(failure),
+        let answer = match tool.starts().filter(|_| takes_tasks(&context)) {
+            Some((kind, _)) => {
+                let started = async { start::as_task(&self.call(tool, &request, &context)?, tool, kind).await };
+                match self.calls.track_future(started).await {
+                    Ok(TaskAnswer::Job(status)) => return Ok(tasks::handle(&status).into()),
+                    Ok(TaskAnswer::Whole(reply)) => Ok(reply),
+                    Err(failure) => Err(failure),
+                }
             }
-        } else {
-            self.calls.track_future(self.answer(tool, &request, &context)).await
+            None => self.calls.track_future(self.answer(tool, &request, &context)).await,
         };
         if let Err(failure) = &answer {
             tracing::info!(tool = tool.as_str(), code = failure.error.code.as_str(), "call failed");

@@ -33,7 +33,7 @@ pub async fn get(jobs: &Jobs, task_id: &str, request_id: &str) -> std::result::R
         let payload = match task_status(status.state) {
             TaskStatus::Working => TaskPayload::Working,
             TaskStatus::Cancelled => TaskPayload::Cancelled,
-            _ => match answer(jobs, &id, request_id).await? {
+            _ => match answer(jobs, &id, ToolName::of(status.kind), request_id).await? {
                 Some(result) => TaskPayload::Completed { result },
                 None => TaskPayload::Working,
             },
@@ -72,7 +72,7 @@ fn refused(error: &Error) -> ErrorData {
 }
 
 /// What the tool would have answered; `None`: it has not ended after all. A job that ended badly is a result too, with `isError`.
-async fn answer(jobs: &Jobs, id: &JobId, request_id: &str) -> Result<Option<JsonObject>> {
+async fn answer(jobs: &Jobs, id: &JobId, tool: ToolName, request_id: &str) -> Result<Option<JsonObject>> {
     let answer: Answer = match jobs.result(id).await {
         Ok(result) => render::answer(&result, false, Meta::new(request_id), Keep::Stored),
         Err(e) if e.code == Code::JobRunning => return Ok(None),
@@ -80,7 +80,7 @@ async fn answer(jobs: &Jobs, id: &JobId, request_id: &str) -> Result<Option<Json
         Err(e) if e.details.contains_key("never_ran") => Err(Failure::with_meta(e.with_detail("job_id", id.as_str()), Meta::new(request_id))),
         Err(e) => return Err(e),
     };
-    match serde_json::to_value(call::to_result(answer, ToolName::Delegate, request_id)) {
+    match serde_json::to_value(call::to_result(answer, tool, request_id)) {
         Ok(Value::Object(result)) => Ok(Some(result)),
         _ => Err(Error::internal("write the task's result")),
     }

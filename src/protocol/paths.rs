@@ -14,6 +14,10 @@ pub const FACTS: &str = "/job/in/facts";
 pub const MANIFEST: &str = "/job/in/facts/manifest";
 /// The snapshot summary (JSON, [`crate::workspace::SnapshotSummary`]).
 pub const SNAPSHOT: &str = "/job/in/facts/snapshot.json";
+/// The change under review and what of it is shown (JSON, [`crate::review::Facts`]); in reviews alone.
+pub const REVIEW_FACTS: &str = "/job/in/facts/review.json";
+/// The diff under review, as delivered; in reviews alone.
+pub const DELIVERED_DIFF: &str = "/job/in/change.diff";
 /// The zstd frames, `00000.zst` …; see [`crate::protocol::manifest`].
 pub const FRAMES: &str = "/job/in/frames";
 /// What `init` remembers over a restart of the container; root only.
@@ -24,6 +28,14 @@ pub const KILLED_FOR_MEMORY: &str = "killed_for_memory";
 pub const JOB_OUT: &str = "/job/out";
 /// The cell's `passwd` and `group`, to which the image's names are links; root's, readable by all.
 pub const NAMES: &str = "/job/etc";
+/// What a reviewer reads beside the workspace: root's, so that the agent can neither change nor exchange it.
+pub const REVIEW: &str = "/job/review";
+/// The diff under review; readable by all.
+pub const DIFF: &str = "/job/review/change.diff";
+/// The form of the answer, for Codex; readable by all.
+pub const SCHEMA: &str = "/job/review/schema.json";
+/// Where a reviewer notes each finding as it goes, one JSON object a line: in HOME, so that it counts against the disk limit.
+pub const NOTES: &str = "/job/home/findings.jsonl";
 /// The agent's HOME, on the job volume outside the workspace, owned by the agent.
 pub const HOME: &str = "/job/home";
 /// The agent's CODEX_HOME.
@@ -55,6 +67,8 @@ pub mod out {
     pub const EVENTS: &str = "events.jsonl";
     /// Codex's last message, bounded.
     pub const LAST_MESSAGE: &str = "last_message";
+    /// What a reviewer noted on its way, bounded; in reviews alone.
+    pub const NOTES: &str = "findings.jsonl";
     /// Codex's standard error, bounded.
     pub const STDERR: &str = "stderr.log";
 }

@@ -8,14 +8,33 @@ use serde::{Deserialize, Serialize};
 pub enum JobKind {
     /// Changes files; the result is a patch.
     Delegate,
+    /// Answers a question; the result is text.
+    Consult,
+    /// Looks at a change; the result is findings.
+    Review,
 }
 
 impl JobKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Delegate, Self::Consult, Self::Review];
+
     /// The stable text form (label, JSON).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delegate => "delegate",
+            Self::Consult => "consult",
+            Self::Review => "review",
         }
+    }
+
+    /// Parses the stable text form.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Whether what the agent changed in the workspace is the result.
+    pub fn makes_patch(self) -> bool {
+        self == Self::Delegate
     }
 }
 
@@ -33,6 +52,8 @@ pub struct CodexSettings {
     pub instructions: Option<String>,
     /// Passes `--ignore-rules`.
     pub ignore_rules: bool,
+    /// Passes `--output-schema`: the answer must have the form that `init` writes to [`super::paths::SCHEMA`].
+    pub output_schema: bool,
 }
 
 /// What a job is to do.

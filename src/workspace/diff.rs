@@ -4,6 +4,7 @@
 //! announces, a binary block ends at its empty line, and only what stands between them is read as a header.
 
 use crate::protocol::manifest::{Mode, ObjectId};
+use crate::review::LineRange;
 
 /// One changed path as `--raw` gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,33 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// What is met on the way through a part.
+enum Met<'a> {
+    /// A hunk begins here on the new side, and has so many lines of it.
+    Hunk(u64, u64),
+    /// An added line, without its sign and newline.
+    Added(&'a [u8]),
+}
+
+/// Lines of the new side that one file's part of a patch shows, context too. `None`: it is not what git writes.
+pub fn shown(part: &[u8]) -> Option<Vec<LineRange>> {
+    let mut lines = Lines { patch: part, at: 0 };
+    let mut ranges: Vec<LineRange> = Vec::new();
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    while lines.peek().is_some() {
+        section(&mut lines, &mut Part::default(), &mut |met| {
+            if let Met::Hunk(start, length @ 1..) = met {
+                let (start, end) = (number(start), number(start.saturating_add(length) - 1));
+                match ranges.last_mut() {
+                    Some(last) if last.end.saturating_add(1) >= start => last.end = last.end.max(end),
+                    _ => ranges.push(LineRange { start, end }),
+                }
+            }
+        })?;
+    }
+    Some(ranges)
+}
+
 /// Finds the part of each record, in order; `added` is given the index of the record and each added line, without its sign and newline.
 /// `None`: the patch is not what git writes.
 pub fn parts(patch: &[u8], records: &[Record], added: &mut dyn FnMut(usize, &[u8])) -> Option<Vec<Part>> {
@@ -99,10 +127,15 @@ pub fn parts(patch: &[u8], records: &[Record], added: &mut dyn FnMut(usize, &[u8
     let mut parts = Vec::with_capacity(records.len());
     for (at, record) in records.iter().enumerate() {
         let mut part = Part { offset: lines.at, ..Part::default() };
-        section(&mut lines, &mut part, &mut |line| added(at, line))?;
+        let mut met = |met: Met<'_>| {
+            if let Met::Added(line) = met {
+                added(at, line);
+            }
+        };
+        section(&mut lines, &mut part, &mut met)?;
         // A file that became a link, or the other way round, is a deletion and a creation.
         if record.status == b'T' {
-            section(&mut lines, &mut part, &mut |line| added(at, line))?;
+            section(&mut lines, &mut part, &mut met)?;
         }
         part.len = lines.at - part.offset;
         parts.push(part);
@@ -112,7 +145,7 @@ pub fn parts(patch: &[u8], records: &[Record], added: &mut dyn FnMut(usize, &[u8
 
 const START: &[u8] = b"diff --git ";
 
-fn section(lines: &mut Lines<'_>, part: &mut Part, added: &mut dyn FnMut(&[u8])) -> Option<()> {
+fn section(lines: &mut Lines<'_>, part: &mut Part, met: &mut dyn FnMut(Met<'_>)) -> Option<()> {
     if !lines.next()?.starts_with(START) {
         return None;
     }
@@ -126,11 +159,16 @@ fn section(lines: &mut Lines<'_>, part: &mut Part, added: &mut dyn FnMut(&[u8]))
             part.binary = true;
             return binary_blocks(lines);
         }
+        // Without the content: the section ends here.
+        if line.starts_with(b"Binary files ") {
+            part.binary = true;
+            return Some(());
+        }
         if line.starts_with(b"--- ") {
             if !lines.next()?.starts_with(b"+++ ") {
                 return None;
             }
-            return hunks(lines, part, added);
+            return hunks(lines, part, met);
         }
     }
     Some(())
@@ -148,10 +186,11 @@ fn binary_blocks(lines: &mut Lines<'_>) -> Option<()> {
     Some(())
 }
 
-fn hunks(lines: &mut Lines<'_>, part: &mut Part, added: &mut dyn FnMut(&[u8])) -> Option<()> {
+fn hunks(lines: &mut Lines<'_>, part: &mut Part, met: &mut dyn FnMut(Met<'_>)) -> Option<()> {
     while let Some(head) = lines.peek().filter(|line| line.starts_with(b"@@ -")) {
         lines.next();
-        let (mut old, mut new) = hunk_lengths(head)?;
+        let (mut old, start, mut new) = hunk_numbers(head)?;
+        met(Met::Hunk(start, new));
         while old > 0 || new > 0 {
             let line = lines.next()?;
             match line.first()? {
@@ -164,7 +203,7 @@ fn hunks(lines: &mut Lines<'_>, part: &mut Part, added: &mut dyn FnMut(&[u8])) -
                     new = new.checked_sub(1)?;
                     part.added += 1;
                     let content = line.get(1..)?;
-                    added(content.strip_suffix(b"\n").unwrap_or(content));
+                    met(Met::Added(content.strip_suffix(b"\n").unwrap_or(content)));
                 }
                 b'\\' => {}
                 _ => return None,
@@ -177,17 +216,19 @@ fn hunks(lines: &mut Lines<'_>, part: &mut Part, added: &mut dyn FnMut(&[u8])) -
     Some(())
 }
 
-/// `@@ -1,2 +3,4 @@ …`: lines of the old and of the new side; a missing length is 1.
-fn hunk_lengths(head: &[u8]) -> Option<(u64, u64)> {
+/// `@@ -1,2 +3,4 @@ …`: lines of the old side, first line and lines of the new one; a missing length is 1.
+fn hunk_numbers(head: &[u8]) -> Option<(u64, u64, u64)> {
     let mut words = head.split(|b| *b == b' ').skip(1);
-    let mut length = |sign: &str| -> Option<u64> {
+    let mut range = |sign: &str| -> Option<(u64, u64)> {
         let range = std::str::from_utf8(words.next()?).ok()?.strip_prefix(sign)?;
         match range.split_once(',') {
-            Some((_, length)) => length.parse().ok(),
-            None => Some(1),
+            Some((start, length)) => Some((start.parse().ok()?, length.parse().ok()?)),
+            None => Some((range.trim_end().parse().ok()?, 1)),
         }
     };
-    Some((length("-")?, length("+")?))
+    let (_, old) = range("-")?;
+    let (start, new) = range("+")?;
+    Some((old, start, new))
 }
 
 #[cfg(test)]
@@ -208,6 +249,17 @@ mod tests {
         assert_eq!(parts[0], Part { offset: 0, len: first.len(), added: 2, removed: 1, binary: false });
         assert_eq!(parts[1], Part { offset: first.len(), len: second.len(), added: 0, removed: 0, binary: true });
         assert_eq!(lines, [(0, b"diff --git a/y b/y".to_vec()), (0, b"GIT binary patch".to_vec())]);
+    }
+
+    #[test]
+    fn lines_that_a_part_shows() {
+        let range = |start, end| LineRange { start, end };
+        let part = b"diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,2 +1,3 @@\n a\n+@@ -9 +9 @@\n b\n@@ -4 +4,0 @@ fn x\n-c\n@@ -10,2 +10 @@\n-d\n e\n";
+        assert_eq!(shown(part), Some(vec![range(1, 3), range(10, 10)]));
+        assert_eq!(shown(b"diff --git a/b b/b\nnew file mode 100644\nindex 0..1\nBinary files /dev/null and b/b differ\n"), Some(vec![]));
+        let typed = b"diff --git a/l b/l\ndeleted file mode 100644\n--- a/l\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\ndiff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+y\n\\ No newline at end of file\n";
+        assert_eq!(shown(typed), Some(vec![range(1, 1)]));
+        assert_eq!(shown(b"x"), None);
     }
 
     #[test]

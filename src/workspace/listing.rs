@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::run::{Bounds, run_ok_within};
+use super::send::Origin;
 use super::shadow::Shadow;
 use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
@@ -13,6 +14,12 @@ use crate::weaken;
 const ANSWER_BYTES: (u64, u64) = (64 << 20, 512);
 /// git holds the whole index, each path in full.
 const GIT_MEMORY: u64 = 512 << 20;
+
+/// Bounds of a listing with as many files as the caps allow.
+pub fn bounds(caps: &WorkspaceSettings) -> Bounds {
+    let output = ANSWER_BYTES.0.saturating_add(caps.max_files.saturating_mul(ANSWER_BYTES.1));
+    Bounds { output, memory: Some(GIT_MEMORY.saturating_add(output.saturating_mul(4))), ..Bounds::default() }
+}
 
 /// One path of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +34,22 @@ pub struct Listed<'a> {
     pub skip: bool,
     /// It has more than one stage.
     pub unmerged: bool,
+    /// Why it is listed.
+    pub origin: Origin,
+}
+
+/// A path that the index does not list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extra {
+    /// Its bytes, not yet checked; a slash at the end: a repository of its own.
+    pub path: Vec<u8>,
+    /// Why it is listed.
+    pub origin: Origin,
 }
 
 /// Asks git for the whole index; a sparse index is expanded. `top` is the working tree.
 pub fn list(shadow: &Shadow, top: &Path, caps: &WorkspaceSettings) -> Result<Vec<u8>> {
-    let output = ANSWER_BYTES.0.saturating_add(caps.max_files.saturating_mul(ANSWER_BYTES.1));
-    let mut bounds = Bounds { output, memory: Some(GIT_MEMORY.saturating_add(output.saturating_mul(4))), ..Bounds::default() };
-    if weaken::off("export.git_output") {
-        bounds = Bounds::default();
-    }
+    let bounds = if weaken::off("export.git_output") { Bounds::default() } else { bounds(caps) };
     let ask = |how: &[&str]| {
         let mut command = shadow.git();
         command.args(["ls-files", "-z", "--full-name"]).args(how);
@@ -82,6 +96,16 @@ pub fn parse(output: &[u8]) -> Result<Vec<Listed<'_>>> {
     Ok(entries)
 }
 
+/// Adds untracked paths to what the index lists; a tracked path stays what it is, and of two untracked ones the first counts.
+pub fn add<'a>(listed: &mut Vec<Listed<'a>>, extra: &'a [Extra], id: ObjectId) {
+    if extra.is_empty() {
+        return;
+    }
+    listed.extend(extra.iter().map(|extra| Listed { path: &extra.path, mode: Mode::File, id, skip: false, unmerged: false, origin: extra.origin }));
+    listed.sort_by(|a, b| a.path.cmp(b.path));
+    listed.dedup_by(|later, first| later.path == first.path);
+}
+
 fn merge<'a>(first: Listed<'a>, later: Listed<'a>) -> Listed<'a> {
     Listed { unmerged: true, skip: first.skip && later.skip, ..first }
 }
@@ -98,7 +122,7 @@ fn parse_record(record: &[u8]) -> Option<Listed<'_>> {
         _ if mode.starts_with(b"100") => Mode::File,
         _ => return None,
     };
-    Some(Listed { path, mode, id: ObjectId::parse(id)?, skip: tag == b"S", unmerged: stage != b"0" })
+    Some(Listed { path, mode, id: ObjectId::parse(id)?, skip: tag == b"S", unmerged: stage != b"0", origin: Origin::Tracked })
 }
 
 #[cfg(test)]

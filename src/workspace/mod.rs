@@ -5,24 +5,35 @@
 //! by applying it. None of them writes into the user's tree; [`fn@apply`] does, and only a person calls it.
 
 mod beneath;
+mod blobs;
 pub mod collect;
 mod diff;
+pub mod instructions;
 mod listing;
 pub mod model;
 mod names;
+mod narrow;
 mod objects;
 mod pack;
+mod refs;
 mod repo;
+pub mod review;
+mod revision;
 mod risk;
 mod run;
 mod scan;
+mod scope;
 mod scratch;
 mod secrets;
+pub mod send;
 mod shadow;
+mod show;
 pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trees;
+mod untracked;
 mod working_tree;
 
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
@@ -33,5 +44,7 @@ pub mod readers {
 
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
+pub use review::{Omitted, ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};
 pub use scratch::sweep as sweep_scratch;
-pub use snapshot::{Packed, Plan, pack, plan, plan_within};
+pub use send::{InstructionFile, Origin, SecretLooking, SendEntry, SendManifest, manifest_of};
+pub use snapshot::{Packed, Plan, PlanOptions, pack, plan, plan_with, plan_within};

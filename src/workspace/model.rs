@@ -26,13 +26,14 @@ impl ShownPath {
     }
 }
 
-/// A tracked path that was not sent, and why.
+/// A path that was not sent, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Which.
     #[serde(flatten)]
     pub path: ShownPath,
-    /// `special_file`, `beyond_symlink`, `unreadable`, `directory`, `refused_name`, `case_collision`, `changed_while_read`.
+    /// `special_file`, `beyond_symlink`, `unreadable`, `directory`, `refused_name`, `case_collision`, `changed_while_read`; of untracked ones also
+    /// `nested_repository`; in a review `agent_instructions` (the base has none here) and `refused_link` (a link's text in a commit is none).
     pub why: String,
 }
 
@@ -59,8 +60,20 @@ pub struct SnapshotSummary {
     pub deleted_files: u64,
     /// Unmerged paths: sent as they lie in the working tree.
     pub unmerged_files: u64,
-    /// Untracked files are never sent; not counted here, as counting them would walk the tree.
+    /// Untracked files were sent: only those that the caller asked for. Others are not counted, as that would walk the tree.
     pub untracked_sent: bool,
+    /// Untracked files that a review was asked to take in. The first 200.
+    #[serde(default)]
+    pub untracked: Vec<ShownPath>,
+    /// How many there are.
+    #[serde(default)]
+    pub untracked_count: u64,
+    /// Ignored and untracked files that `.worktreeinclude` names. The first 200.
+    #[serde(default)]
+    pub included: Vec<ShownPath>,
+    /// How many there are.
+    #[serde(default)]
+    pub included_count: u64,
     /// Submodules: empty directories in the cell. The first 200.
     pub submodules: Vec<ShownPath>,
     /// How many there are.

@@ -10,9 +10,10 @@ use sha1::Digest as _;
 
 use super::SnapshotSummary;
 use super::beneath::{self, Cursor};
+use super::blobs::{BlobHasher, Blobs};
 use super::snapshot::{Plan, Planned, millis, over};
 use crate::error::{Error, Result};
-use crate::protocol::manifest::{Entry, Frame, Manifest, Mode, ObjectFormat, ObjectId, hex};
+use crate::protocol::manifest::{Entry, Frame, Manifest, Mode, hex};
 use crate::weaken;
 
 /// Plain bytes after which a frame is closed.
@@ -168,7 +169,7 @@ fn deliver(
 
 /// One worker: takes the next frame, but never runs further ahead of the delivery than `ahead` frames.
 fn work(plan: &Plan, jobs: &[&[Planned]], ahead: usize, shared: &Shared) {
-    let mut packer = Packer { plan, cursor: Cursor::new(&plan.root), plain: Vec::new(), bytes: &shared.bytes };
+    let mut packer = Packer { plan, cursor: Cursor::new(&plan.root), blobs: None, plain: Vec::new(), bytes: &shared.bytes };
     loop {
         let mut board = shared.lock();
         let at = loop {
@@ -194,6 +195,8 @@ fn work(plan: &Plan, jobs: &[&[Planned]], ahead: usize, shared: &Shared) {
 struct Packer<'a> {
     plan: &'a Plan,
     cursor: Cursor<'a>,
+    /// Started with the first entry that needs it.
+    blobs: Option<Blobs>,
     /// Reused from frame to frame.
     plain: Vec<u8>,
     bytes: &'a AtomicU64,
@@ -213,13 +216,18 @@ impl Packer<'_> {
         if let [entry] = planned
             && entry.size > 2 * FRAME_BYTES
         {
-            self.large(entry, &mut ready)?;
+            if entry.origin.is_committed() {
+                self.large_blob(entry, &mut ready)?;
+            } else {
+                self.large(entry, &mut ready)?;
+            }
             return Ok(ready);
         }
         self.plain.clear();
         for entry in planned.iter().filter(|e| e.mode != Mode::Submodule) {
             let offset = self.plain.len();
-            match self.read(entry) {
+            let got = if entry.origin.is_committed() { self.read_blob(entry)? } else { self.read(entry) };
+            match got {
                 Got::LeftOut(why) => {
                     self.plain.truncate(offset);
                     ready.left_out.push((entry.path.as_bytes().to_vec(), why));
@@ -250,6 +258,39 @@ impl Packer<'_> {
     fn charge(&self, size: u64) -> Result<()> {
         let total = self.bytes.fetch_add(size, Ordering::Relaxed).saturating_add(size);
         over("the size of all tracked files", "max_bytes", self.plan.caps.max_bytes.0, total)
+    }
+
+    fn blobs<'b>(&'b mut self) -> Result<&'b mut Blobs> {
+        if self.blobs.is_none() {
+            self.blobs = Some(Blobs::new(&self.plan.shadow, self.plan.caps.max_file.0)?);
+        }
+        self.blobs.as_mut().ok_or_else(|| Error::internal("read objects: no reader"))
+    }
+
+    /// Bytes of a commit: what the tree names, or an error.
+    fn read_blob(&mut self, entry: &Planned) -> Result<Got> {
+        let mut plain = std::mem::take(&mut self.plain);
+        let start = plain.len();
+        let read = self.blobs().and_then(|blobs| blobs.append(&entry.id, entry.size, &mut plain));
+        self.plain = plain;
+        read?;
+        let text = self.plain.get(start..).unwrap_or_default();
+        Ok(if entry.mode == Mode::Symlink && !is_link_text(text) { Got::LeftOut("refused_link") } else { Got::Content(entry.mode) })
+    }
+
+    /// [`Packer::large`] for bytes of a commit.
+    fn large_blob(&mut self, entry: &Planned, ready: &mut Ready) -> Result<()> {
+        if entry.mode == Mode::Symlink {
+            ready.left_out.push((entry.path.as_bytes().to_vec(), "refused_link"));
+            return Ok(());
+        }
+        let mut encoder = encoder(entry.size)?;
+        let size = self.blobs()?.copy(&entry.id, entry.size, &mut |piece| io::Write::write_all(&mut encoder, piece).map_err(compress_failed))?;
+        self.charge(size)?;
+        ready.zstd = encoder.finish().map_err(compress_failed)?;
+        ready.plain = size;
+        ready.entries.push(Entry { path: entry.path.clone(), mode: entry.mode, id: entry.id, size, frame: 0, offset: 0 });
+        Ok(())
     }
 
     /// Reads what is really there now.
@@ -286,7 +327,7 @@ impl Packer<'_> {
                         if self.plain.len() as u64 - start > max {
                             return Got::LeftOut("changed_while_read");
                         }
-                        return Got::Content(file_mode(self.plan, entry, stat.st_mode));
+                        return Got::Content(file_mode(self.plan.file_mode, entry.mode, stat.st_mode));
                     }
                     Err(Errno::LOOP) => {}
                     Err(e) => return Got::LeftOut(why(e)),
@@ -314,9 +355,7 @@ impl Packer<'_> {
                 break;
             }
             let mut hasher = BlobHasher::new(self.plan.format, size);
-            let mut encoder = zstd::stream::Encoder::new(Vec::new(), COMPRESSION_LEVEL).map_err(compress_failed)?;
-            encoder.include_checksum(true).map_err(compress_failed)?;
-            encoder.set_pledged_src_size(Some(size)).map_err(compress_failed)?;
+            let mut encoder = encoder(size)?;
             self.plain.resize(1 << 20, 0);
             let mut left = size;
             let unreadable = loop {
@@ -342,7 +381,7 @@ impl Packer<'_> {
                 self.charge(size)?;
                 ready.zstd = encoder.finish().map_err(compress_failed)?;
                 ready.plain = size;
-                let mode = file_mode(self.plan, entry, stat.st_mode);
+                let mode = file_mode(self.plan.file_mode, entry.mode, stat.st_mode);
                 ready.entries.push(Entry { path: entry.path.clone(), mode, id: hasher.finish()?, size, frame: 0, offset: 0 });
                 return Ok(());
             }
@@ -352,13 +391,26 @@ impl Packer<'_> {
     }
 }
 
+/// What the kernel takes for the text of a link.
+fn is_link_text(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() < crate::protocol::repo_path::MAX_PATH && !text.contains(&0)
+}
+
+/// For a frame that holds one large file.
+fn encoder(size: u64) -> Result<zstd::stream::Encoder<'static, Vec<u8>>> {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), COMPRESSION_LEVEL).map_err(compress_failed)?;
+    encoder.include_checksum(true).map_err(compress_failed)?;
+    encoder.set_pledged_src_size(Some(size)).map_err(compress_failed)?;
+    Ok(encoder)
+}
+
 /// The executable bit on disk; where the repository says that the disk's bits mean nothing, the index's.
-fn file_mode(plan: &Plan, entry: &Planned, st_mode: u32) -> Mode {
-    let executable = if plan.file_mode { st_mode & 0o100 != 0 } else { entry.mode == Mode::Executable };
+pub(super) fn file_mode(meant: bool, listed: Mode, st_mode: u32) -> Mode {
+    let executable = if meant { st_mode & 0o100 != 0 } else { listed == Mode::Executable };
     if executable { Mode::Executable } else { Mode::File }
 }
 
-fn why(e: Errno) -> &'static str {
+pub(super) fn why(e: Errno) -> &'static str {
     match e {
         Errno::LOOP => "beyond_symlink",
         Errno::NXIO => "special_file",
@@ -370,35 +422,4 @@ fn why(e: Errno) -> &'static str {
 
 fn compress_failed(e: io::Error) -> Error {
     Error::internal("compress the workspace").with_source(e)
-}
-
-/// A blob's id, from pieces.
-enum BlobHasher {
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-}
-
-impl BlobHasher {
-    fn new(format: ObjectFormat, size: u64) -> Self {
-        let header = format!("blob {size}\0");
-        match format {
-            ObjectFormat::Sha1 => Self::Sha1(sha1::Sha1::new().chain_update(header)),
-            ObjectFormat::Sha256 => Self::Sha256(sha2::Sha256::new().chain_update(header)),
-        }
-    }
-
-    fn update(&mut self, piece: &[u8]) {
-        match self {
-            Self::Sha1(hasher) => hasher.update(piece),
-            Self::Sha256(hasher) => hasher.update(piece),
-        }
-    }
-
-    fn finish(self) -> Result<ObjectId> {
-        let digits = match self {
-            Self::Sha1(hasher) => hex(&hasher.finalize()),
-            Self::Sha256(hasher) => hex(&hasher.finalize()),
-        };
-        ObjectId::parse(digits.as_bytes()).ok_or_else(|| Error::internal("a digest of the wrong length"))
-    }
 }

@@ -78,7 +78,8 @@ fn ok(output: Output, what: &str, code: Code) -> Result<Vec<u8>> {
     Err(Error::new(code, format!("{what}: git ended with {}", output.status)).with_detail("untrusted_git_stderr", output.stderr))
 }
 
-fn run_within(mut command: Command, input: Option<&[u8]>, what: &str, bounds: Bounds) -> Result<Output> {
+/// Like [`run`], within bounds.
+pub fn run_within(mut command: Command, input: Option<&[u8]>, what: &str, bounds: Bounds) -> Result<Output> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }

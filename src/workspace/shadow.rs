@@ -2,8 +2,8 @@
 //!
 //! git run with it sees the user's names and objects, but no hook, filter, alias, include, helper or monitor that the repository configures:
 //! the only values taken from the real configuration are the few in [`Facts`], each checked. The real objects come in through
-//! `objects/info/alternates`, read only ([`super::objects`]). They are only ever asked for HEAD's commit and trees, never for content that would
-//! be sent.
+//! `objects/info/alternates`, read only ([`super::objects`]). A snapshot asks them for HEAD's commit and trees alone; only a review takes
+//! content from them, and only where they belong to the working tree.
 
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::objects::Objects;
+use super::refs::{Head, References};
 use super::repo::{Repository, open_regular, read_small};
 use super::run::{Bounds, run, run_ok, run_ok_within};
 use super::scratch::Scratch;
@@ -26,8 +27,8 @@ const INDEX_BYTES: (u64, u64) = (64 << 20, 1024);
 const MAX_STAGES: u64 = 3;
 /// For the one commit that is read; a repository on a slow disk needs a second.
 const COMMIT_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
-/// Largest packed-refs and loose ref that are read.
-const MAX_REFS: u64 = 256 << 20;
+/// Largest list of where a shallow history ends.
+const MAX_SHALLOW: u64 = 64 << 20;
 /// Largest commit object.
 const MAX_COMMIT: u64 = 64 << 20;
 /// Largest configuration file that is asked for its format.
@@ -57,15 +58,6 @@ pub struct Facts {
     weakened: Option<Vec<u8>>,
 }
 
-/// What HEAD says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// The commit.
-    pub id: ObjectId,
-    /// Short branch name; `None` when detached.
-    pub branch: Option<String>,
-}
-
 /// A shadow git directory; removed when dropped.
 pub struct Shadow {
     dir: Scratch,
@@ -75,6 +67,10 @@ pub struct Shadow {
     pub head: Head,
     /// Git directory and objects belong to this working tree: what HEAD's commit says is the caller's to hand over.
     pub own: bool,
+    /// The git directory does, and the objects do or lie beneath the roots: content of commits is the caller's to hand over.
+    pub own_content: bool,
+    /// Only part of the history is there.
+    pub shallow: bool,
 }
 
 /// An empty git directory of ours, mode 0700, with a minimal configuration and neutral attributes.
@@ -95,7 +91,7 @@ pub fn bare(facts: &Facts) -> Result<Scratch> {
     made().map_err(temporary)
 }
 
-fn temporary(e: std::io::Error) -> Error {
+pub(super) fn temporary(e: std::io::Error) -> Error {
     Error::new(Code::SetupFailed, "make a temporary git directory")
         .with_hint("see that TMPDIR names a writable directory with free space")
         .with_source(e)
@@ -124,7 +120,7 @@ impl Facts {
 }
 
 impl Shadow {
-    /// Makes the shadow of a repository whose parts all lie beneath one of the roots, where there are any.
+    /// Makes the shadow of a repository whose parts all lie beneath one of the roots, where there are any. There may be no commit yet.
     pub fn of(repository: &Repository, roots: &[PathBuf], caps: &WorkspaceSettings) -> Result<Self> {
         super::repo::check_roots(roots, &[&repository.top, &repository.git_dir, &repository.common_dir])?;
         let objects = Objects::of(repository, roots)?;
@@ -135,13 +131,24 @@ impl Shadow {
         let list = objects.write(at).map_err(temporary)?;
         std::fs::write(at.join("objects/info/alternates"), list).map_err(temporary)?;
         copy_index(repository, at, caps)?;
-        let head = if facts.reftable { reftable_head(repository, at)? } else { files_head(repository, facts.format)? };
+        let head = References::of(repository, &facts, at)?.head()?;
         // No refs are needed beyond this point: HEAD is the commit itself.
-        std::fs::write(at.join("HEAD"), format!("{}\n", head.id.to_hex())).map_err(temporary)?;
+        if !head.unborn {
+            std::fs::write(at.join("HEAD"), format!("{}\n", head.id.to_hex())).map_err(temporary)?;
+        }
         write_config(at, &Facts { reftable: false, ..facts.clone() }).map_err(temporary)?;
-        let own = (repository.is_own(facts.work_tree.as_deref()) && objects.beneath_any(&[&repository.top, &repository.common_dir]))
-            || weaken::off("export.foreign_git_dir");
-        Ok(Self { dir, facts, head, own })
+        let shallow = copy_shallow(repository, at, facts.format)?;
+        let foreign = weaken::off("export.foreign_git_dir");
+        let own_dir = repository.is_own(facts.work_tree.as_deref()) || foreign;
+        let own = own_dir && objects.beneath_any(&[&repository.top, &repository.common_dir]) || foreign;
+        // Whoever names roots says by it that all beneath them may be read.
+        let own_content = own || own_dir && !roots.is_empty();
+        Ok(Self { dir, facts, head, own, own_content, shallow })
+    }
+
+    /// The git directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     /// `git` in the shadow, from a directory outside of the repository.
@@ -149,12 +156,22 @@ impl Shadow {
         crate::process::git(self.dir.path(), self.dir.path())
     }
 
-    /// Raw content of HEAD's commit.
-    pub fn head_commit(&self) -> Result<Vec<u8>> {
+    /// Raw content of a commit.
+    pub fn commit(&self, id: &ObjectId) -> Result<Vec<u8>> {
         let mut command = self.git();
-        command.args(["cat-file", "commit"]).arg(self.head.id.to_hex());
+        command.args(["cat-file", "commit"]).arg(id.to_hex());
         let bounds = Bounds { time: COMMIT_WITHIN, output: MAX_COMMIT, ..Bounds::default() };
-        run_ok_within(command, "read the HEAD commit", Code::WorktreeError, bounds)
+        run_ok_within(command, "read the commit", Code::WorktreeError, bounds)
+            .map_err(|e| e.with_hint("`git fsck` says what is missing; in a partial clone fetch the history first"))
+    }
+
+    /// Paths in which the index or the working tree seem to differ from HEAD, as `git diff-index --raw -z` gives them: an entry whose file was
+    /// touched is among them. Submodules are not.
+    pub fn touched(&self, top: &Path) -> Result<Vec<u8>> {
+        let mut command = self.git();
+        command.env("GIT_WORK_TREE", top).args(["diff-index", "--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=all"]);
+        command.arg(self.head.id.to_hex()).arg("--");
+        run_ok(command, None, "compare the working tree with HEAD", Code::WorktreeError)
             .map_err(|e| e.with_hint("`git fsck` says what is missing; in a partial clone fetch the history first"))
     }
 
@@ -293,85 +310,18 @@ fn shares(index: &[u8], id: &ObjectId) -> bool {
     memchr::memmem::find_iter(index, b"link").any(|at| index.get(at + 8..at + 8 + id.len()) == Some(id))
 }
 
-fn no_commit() -> Error {
-    Error::new(Code::WorktreeError, "read HEAD: there is no commit yet").with_hint("commit something first: `git add -A && git commit -m start`")
-}
-
-/// HEAD of the files backend, resolved by hand: no ref of the repository is shown to git.
-fn files_head(repository: &Repository, format: ObjectFormat) -> Result<Head> {
-    let broken = || Error::new(Code::WorktreeError, "read HEAD: it names neither a branch nor a commit").with_hint("`git fsck` says what is wrong");
-    let id = |text: &[u8]| ObjectId::parse(text.trim_ascii()).filter(|id| id.as_bytes().len() == format.id_len());
-    let mut text = read_small(&repository.git_dir.join("HEAD"), 4096).map_err(|e| broken().with_source(e))?;
-    let mut branch = None;
-    for _ in 0..5 {
-        let Some(name) = text.strip_prefix(b"ref:").map(<[u8]>::trim_ascii) else {
-            return Ok(Head { id: id(&text).ok_or_else(broken)?, branch });
-        };
-        if !name.starts_with(b"refs/") || name.split(|b| *b == b'/').any(|part| part.is_empty() || part.starts_with(b".")) || name.contains(&0) {
-            return Err(broken());
-        }
-        if branch.is_none() {
-            branch = Some(crate::display::line(name.strip_prefix(b"refs/heads/").unwrap_or(name)));
-        }
-        let loose = repository.common_dir.join(std::ffi::OsStr::from_bytes(name));
-        text = match read_small(&loose, 4096) {
-            Ok(text) => text,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidData) => {
-                packed_ref(repository, name)?.ok_or_else(no_commit)?
-            }
-            Err(e) => return Err(broken().with_source(e)),
-        };
-    }
-    Err(broken())
-}
-
-/// A reference in packed-refs: `<id> <name>` lines.
-fn packed_ref(repository: &Repository, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let text = match read_small(&repository.common_dir.join("packed-refs"), MAX_REFS) {
+/// Where a shallow history ends: git must know, or it misses the commits behind.
+fn copy_shallow(repository: &Repository, shadow: &Path, format: ObjectFormat) -> Result<bool> {
+    let text = match read_small(&repository.common_dir.join("shallow"), MAX_SHALLOW) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::new(Code::WorktreeError, "read packed-refs").with_source(e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(Error::new(Code::WorktreeError, "read where the shallow history ends").with_source(e)),
     };
-    Ok(text.split(|b| *b == b'\n').find_map(|line| {
-        let at = line.iter().position(|b| *b == b' ')?;
-        (&line[at + 1..] == name).then(|| line[..at].to_vec())
-    }))
-}
-
-/// HEAD of the reftable backend: git reads the tables through links, in a shadow that has the real one's layout.
-fn reftable_head(repository: &Repository, shadow: &Path) -> Result<Head> {
-    let link = |from: PathBuf, to: PathBuf| std::os::unix::fs::symlink(from, to).map_err(temporary);
-    std::fs::write(shadow.join("HEAD"), "ref: refs/heads/.invalid\n").map_err(temporary)?;
-    if repository.git_dir == repository.common_dir {
-        link(repository.common_dir.join("reftable"), shadow.join("reftable"))?;
-    } else {
-        // A linked worktree has a table of its own for HEAD.
-        let common = shadow.join("common");
-        for sub in ["objects/info", "refs/heads"] {
-            std::fs::create_dir_all(common.join(sub)).map_err(temporary)?;
-        }
-        for file in ["config", "objects/info/alternates", "HEAD"] {
-            std::fs::copy(shadow.join(file), common.join(file)).map_err(temporary)?;
-        }
-        link(repository.common_dir.join("reftable"), common.join("reftable"))?;
-        link(repository.git_dir.join("reftable"), shadow.join("reftable"))?;
-        std::fs::write(shadow.join("commondir"), "common\n").map_err(temporary)?;
+    let is_id = |line: &[u8]| ObjectId::parse(line).is_some_and(|id| id.as_bytes().len() == format.id_len());
+    let lines = text.split(|b| *b == b'\n').filter(|line| is_id(line));
+    let copy: Vec<u8> = lines.flat_map(|line| [line, b"\n"].concat()).collect();
+    if !copy.is_empty() {
+        std::fs::write(shadow.join("shallow"), &copy).map_err(temporary)?;
     }
-    let git = || crate::process::git(shadow, shadow);
-    let mut command = git();
-    command.args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
-    let output = run(command, None, "read HEAD")?;
-    let id = ObjectId::parse(output.stdout.trim_ascii()).filter(|_| output.status.success()).ok_or_else(no_commit)?;
-    let mut command = git();
-    command.args(["symbolic-ref", "--quiet", "HEAD"]);
-    let output = run(command, None, "read the branch")?;
-    let name = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
-    let branch = output.status.success().then(|| crate::display::line(name.strip_prefix(b"refs/heads/").unwrap_or(name)));
-    for left in ["commondir", "reftable"] {
-        match std::fs::remove_file(shadow.join(left)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(temporary(e)),
-            _ => {}
-        }
-    }
-    Ok(Head { id, branch })
+    Ok(!copy.is_empty())
 }

@@ -8,10 +8,11 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::beneath::{self, Cursor, Root};
-use super::listing::{self, Listed};
-use super::repo;
+use super::listing::{self, Extra, Listed};
+use super::repo::{self, Repository};
+use super::send::Origin;
 use super::shadow::Shadow;
-use super::{LeftOut, ShownPath, SnapshotSummary};
+use super::{LeftOut, ShownPath, SnapshotSummary, untracked};
 use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::manifest::{Mode, ObjectFormat, ObjectId};
@@ -33,19 +34,30 @@ pub struct Plan {
     pub(super) format: ObjectFormat,
     pub(super) file_mode: bool,
     pub(super) caps: WorkspaceSettings,
+    /// Where bytes of commits come from, for entries that have such an origin.
+    pub(super) shadow: Shadow,
     /// Strictly ascending by path bytes; no entry lies beneath another.
     pub(super) entries: Vec<Planned>,
 }
 
 /// One entry that will be sent.
+#[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) path: RepoPath,
-    /// What the index says; the disk decides when it is read.
+    /// What the index says, and the disk decides when it is read; what the tree says for bytes of a commit.
     pub(super) mode: Mode,
-    /// The commit of a submodule.
+    /// The commit of a submodule; the blob for bytes of a commit.
     pub(super) id: ObjectId,
     /// As it was when the plan was made; 0 for a submodule.
     pub(super) size: u64,
+    pub(super) origin: Origin,
+}
+
+/// What else than the tracked files is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlanOptions {
+    /// Also the untracked and ignored files that the patterns in `.worktreeinclude` at the top match.
+    pub include_ignored: bool,
 }
 
 /// Finds the repository, lists and checks what will be sent. Blocking; about as long as `git status`.
@@ -58,23 +70,23 @@ pub fn plan(workspace_root: &Path, caps: &WorkspaceSettings) -> Result<Plan> {
 /// Like [`plan`]; every part of the repository must lie beneath one of the roots, where there are any: its top, its git directory, its
 /// objects. `workspace_outside_roots` otherwise.
 pub fn plan_within(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSettings) -> Result<Plan> {
+    plan_with(workspace_root, roots, caps, PlanOptions::default())
+}
+
+/// Like [`plan_within`], with more than the tracked files.
+pub fn plan_with(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSettings, options: PlanOptions) -> Result<Plan> {
     let start = Instant::now();
-    let asked = repo::check_root(workspace_root)?;
-    let repository = repo::find(&asked)?;
-    let subdirectory = subdirectory(&asked, &repository.top)?;
-    let shadow = Shadow::of(&repository, roots, caps)?;
-    let root = Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
-    let mut summary = SnapshotSummary {
-        object_format: Some(shadow.facts.format),
-        head: Some(shadow.head.id.to_hex()),
-        branch: shadow.head.branch.clone(),
-        shallow: std::fs::metadata(repository.common_dir.join("shallow")).is_ok_and(|m| m.len() > 0),
-        ..SnapshotSummary::default()
-    };
+    let mut opened = Opened::new(workspace_root, roots, caps)?;
+    if opened.shadow.head.unborn {
+        return Err(Error::new(Code::WorktreeError, "read HEAD: there is no commit yet")
+            .with_hint("commit something first: `git add -A && git commit -m start`"));
+    }
+    let extra = if options.include_ignored { untracked::included(&opened, caps)? } else { Vec::new() };
+    let Opened { repository, shadow, root, summary, .. } = &mut opened;
     let (entries, commit, dirty) = std::thread::scope(|scope| {
         let dirty = scope.spawn(|| shadow.dirty(&repository.top));
-        let commit = scope.spawn(|| shadow.head_commit());
-        let entries = survey(&shadow, &repository.top, &root, caps, &mut summary);
+        let commit = scope.spawn(|| shadow.commit(&shadow.head.id));
+        let entries = survey(shadow, &repository.top, root, caps, &extra, summary);
         let lost = || Err(Error::internal("a thread that reads the repository ended early"));
         (
             entries,
@@ -83,20 +95,53 @@ pub fn plan_within(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSet
         )
     });
     let (entries, commit) = (entries?, commit?);
-    summary.dirty = dirty?;
-    summary.plan_ms = millis(start);
-    let head_subject = if shadow.own { subject(&commit) } else { None };
-    Ok(Plan {
-        top: repository.top,
-        root,
-        subdirectory,
-        head_subject,
-        summary,
-        format: shadow.facts.format,
-        file_mode: shadow.facts.file_mode,
-        caps: caps.clone(),
-        entries,
-    })
+    opened.summary.dirty = dirty?;
+    opened.summary.plan_ms = millis(start);
+    Ok(opened.into_plan(caps, entries, Some(&commit)))
+}
+
+/// A repository that may be read, and its working tree.
+pub(super) struct Opened {
+    pub(super) repository: Repository,
+    pub(super) subdirectory: Option<RepoPath>,
+    pub(super) shadow: Shadow,
+    pub(super) root: Root,
+    pub(super) summary: SnapshotSummary,
+}
+
+impl Opened {
+    /// Finds and checks it. There may be no commit yet.
+    pub(super) fn new(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSettings) -> Result<Self> {
+        let asked = repo::check_root(workspace_root)?;
+        let repository = repo::find(&asked)?;
+        let subdirectory = subdirectory(&asked, &repository.top)?;
+        let shadow = Shadow::of(&repository, roots, caps)?;
+        let root = Root::open(&repository.top).map_err(|e| Error::new(Code::InvalidWorkspaceRoot, "open the workspace root").with_source(e))?;
+        let summary = SnapshotSummary {
+            object_format: Some(shadow.facts.format),
+            head: (!shadow.head.unborn).then(|| shadow.head.id.to_hex()),
+            branch: shadow.head.branch.clone(),
+            shallow: shadow.shallow,
+            ..SnapshotSummary::default()
+        };
+        Ok(Self { repository, subdirectory, shadow, root, summary })
+    }
+
+    /// The plan of these entries; `commit` is the raw commit whose subject is told.
+    pub(super) fn into_plan(self, caps: &WorkspaceSettings, entries: Vec<Planned>, commit: Option<&[u8]>) -> Plan {
+        Plan {
+            top: self.repository.top,
+            root: self.root,
+            subdirectory: self.subdirectory,
+            head_subject: commit.filter(|_| self.shadow.own).and_then(subject),
+            summary: self.summary,
+            format: self.shadow.facts.format,
+            file_mode: self.shadow.facts.file_mode,
+            caps: caps.clone(),
+            shadow: self.shadow,
+            entries,
+        }
+    }
 }
 
 impl Plan {
@@ -137,7 +182,20 @@ impl SnapshotSummary {
         }
     }
 
-    fn add_submodule(&mut self, path: &[u8]) {
+    fn add_extra(&mut self, path: &[u8], origin: Origin) {
+        let (list, count) = match origin {
+            Origin::Untracked => (&mut self.untracked, &mut self.untracked_count),
+            Origin::Included => (&mut self.included, &mut self.included_count),
+            Origin::Tracked | Origin::Commit | Origin::Base => return,
+        };
+        self.untracked_sent = true;
+        *count += 1;
+        if list.len() < SHOWN {
+            list.push(ShownPath::new(path));
+        }
+    }
+
+    pub(super) fn add_submodule(&mut self, path: &[u8]) {
         self.submodule_count += 1;
         if self.submodules.len() < SHOWN {
             self.submodules.push(ShownPath::new(path));
@@ -185,9 +243,23 @@ enum Found {
     LeftOut(&'static str),
 }
 
-fn survey(shadow: &Shadow, top: &Path, root: &Root, caps: &WorkspaceSettings, summary: &mut SnapshotSummary) -> Result<Vec<Planned>> {
+/// Looks at every path that the index lists, and at the extra ones.
+pub(super) fn survey(
+    shadow: &Shadow,
+    top: &Path,
+    root: &Root,
+    caps: &WorkspaceSettings,
+    extra: &[Extra],
+    summary: &mut SnapshotSummary,
+) -> Result<Vec<Planned>> {
     let output = listing::list(shadow, top, caps)?;
     let mut listed = listing::parse(&output)?;
+    listing::add(&mut listed, extra, shadow.facts.format.hash("blob", b""));
+    inspect(root, listed, caps, summary)
+}
+
+/// Looks at listed paths, sorted and each once.
+pub(super) fn inspect(root: &Root, mut listed: Vec<Listed<'_>>, caps: &WorkspaceSettings, summary: &mut SnapshotSummary) -> Result<Vec<Planned>> {
     over("the number of tracked files", "max_files", caps.max_files, listed.len() as u64)?;
     over("the length of a path", "max_path", caps.max_path, listed.iter().map(|e| e.path.len() as u64).max().unwrap_or(0))?;
     let mut paths = Vec::with_capacity(listed.len());
@@ -199,7 +271,8 @@ fn survey(shadow: &Shadow, top: &Path, root: &Root, caps: &WorkspaceSettings, su
             true
         }
         _ => {
-            summary.leave_out(entry.path, "refused_name");
+            let nested = entry.origin != Origin::Tracked && entry.path.ends_with(b"/");
+            summary.leave_out(entry.path, if nested { "nested_repository" } else { "refused_name" });
             false
         }
     });
@@ -212,12 +285,12 @@ fn survey(shadow: &Shadow, top: &Path, root: &Root, caps: &WorkspaceSettings, su
             Found::Missing if listed.skip => summary.sparse_files += 1,
             Found::Missing if listed.mode == Mode::Submodule => {
                 summary.add_submodule(listed.path);
-                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0 });
+                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0, origin: listed.origin });
             }
-            Found::Missing => summary.deleted_files += 1,
+            Found::Missing => summary.deleted_files += u64::from(listed.origin == Origin::Tracked),
             Found::LeftOut("directory") if listed.mode == Mode::Submodule => {
                 summary.add_submodule(listed.path);
-                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0 });
+                entries.push(Planned { path, mode: listed.mode, id: listed.id, size: 0, origin: listed.origin });
             }
             Found::LeftOut(why) => summary.leave_out(listed.path, why),
             // One directory entry under two tracked names: a file system that folds case or normalises. On one that tells the
@@ -229,7 +302,8 @@ fn survey(shadow: &Shadow, top: &Path, root: &Root, caps: &WorkspaceSettings, su
                 summary.files += 1;
                 summary.bytes = summary.bytes.saturating_add(size);
                 let mode = if listed.mode == Mode::Submodule { Mode::File } else { listed.mode };
-                entries.push(Planned { path, mode, id: listed.id, size });
+                summary.add_extra(listed.path, listed.origin);
+                entries.push(Planned { path, mode, id: listed.id, size, origin: listed.origin });
             }
         }
     }

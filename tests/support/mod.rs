@@ -13,6 +13,7 @@ pub mod provider;
 pub mod python;
 pub mod rehearsal;
 mod repo;
+pub mod schemas;
 pub mod tamper;
 mod tree;
 pub mod weakened;

@@ -74,6 +74,25 @@ fn what_codex_sends_passes_and_is_rebuilt() {
     assert_eq!(accepted.model, "gpt-5.6-sol");
 }
 
+/// What Codex makes of `--output-schema`: seen in a request of Codex 0.169.
+#[test]
+fn the_form_of_a_review_passes_as_codex_sends_it() {
+    let mut request = plain();
+    request["text"] = json!({"verbosity": "low", "format": {"type": "json_schema", "strict": true, "schema": crate::review::schema::document(), "name": "codex_output_schema"}});
+    let rebuilt = verdict(&request).unwrap();
+    assert_eq!(rebuilt["text"], request["text"]);
+    for (pointer, value, code) in [
+        ("/text/format/schema", json!({"$ref": "https://evil.example/schema"}), "schema_ref"),
+        ("/text/format/schema", json!("https://evil.example/schema"), "malformed"),
+        ("/text/format/name", json!("a b"), "malformed"),
+        ("/text/format/type", json!("grammar"), "malformed"),
+    ] {
+        let mut request = request.clone();
+        *request.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(verdict(&request), Err(code), "{pointer}");
+    }
+}
+
 #[test]
 fn streaming_is_forced_on_and_storing_off() {
     let mut request = plain();

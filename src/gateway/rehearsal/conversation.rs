@@ -9,6 +9,10 @@ pub struct Conversation {
     pub task: String,
     /// Steps that have their output.
     pub done: usize,
+    /// The answer must be JSON of a given form.
+    pub structured: bool,
+    /// The last tool output since the task.
+    pub last_output: String,
     style: Style,
     /// Tool outputs of any kind since the task; makes call ids unique.
     outputs: usize,
@@ -48,18 +52,20 @@ impl Conversation {
             .or_else(|| users.last())
             .cloned();
         let (at, task) = task.unwrap_or_else(|| (0, text(request.get("input"))));
-        let (mut done, mut outputs, mut pending) = (0, 0, None);
+        let (mut done, mut outputs, mut pending, mut last_output) = (0, 0, None, String::new());
         for item in input.iter().skip(at) {
             if !(is(item, "type", "function_call_output") || is(item, "type", "custom_tool_call_output")) {
                 continue;
             }
             outputs += 1;
-            pending = still_running(&text(item.get("output")));
+            last_output = text(item.get("output"));
+            pending = still_running(&last_output);
             if pending.is_none() {
                 done += 1;
             }
         }
-        Self { task, done, style: style(request, input), outputs, pending }
+        let structured = request.pointer("/text/format/type").and_then(Value::as_str) == Some("json_schema");
+        Self { task, done, structured, last_output, style: style(request, input), outputs, pending }
     }
 
     /// The call that waits for what still runs.

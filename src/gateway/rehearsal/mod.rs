@@ -6,6 +6,7 @@
 
 mod conversation;
 pub mod program;
+mod review;
 mod script;
 
 use std::collections::HashMap;
@@ -46,6 +47,7 @@ impl Rehearsal {
                 }],
                 id: [0; 8],
             },
+            None if conversation.structured => review::program(),
             None => program::default_program(),
         };
         let at = conversation.done.min(program.answers.len().saturating_sub(1));
@@ -64,6 +66,7 @@ impl Rehearsal {
             Action::Shell(command) => conversation.shell(command),
             Action::Patch(patch) => conversation.patch(patch),
             Action::Message(text) => script::message(&format!("msg_end_{at}"), text),
+            Action::Review => script::message(&format!("msg_end_{at}"), &review::answer(&conversation.last_output)),
         });
         let usage = tokens(size, planned.usage);
         Ok(streamed(script::answer(&items, &usage), planned.rate, planned.filler))

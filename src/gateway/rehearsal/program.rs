@@ -52,6 +52,8 @@ pub enum Action {
     Patch(String),
     /// Ends the turn.
     Message(String),
+    /// Ends the turn with a scripted review of the place that the last output names; no program can ask for it.
+    Review,
 }
 
 impl Default for Action {

@@ -6,7 +6,7 @@ use crate::error::Code;
 use crate::workspace::{applies, apply, plan};
 
 /// A script that leaves a marker when it runs.
-fn trap(repo: &Repo, name: &str) -> String {
+pub(super) fn trap(repo: &Repo, name: &str) -> String {
     let script = repo.base().join(format!("trap-{name}"));
     let marker = repo.base().join("markers").join(name);
     write_file(
@@ -17,19 +17,19 @@ fn trap(repo: &Repo, name: &str) -> String {
     script.display().to_string()
 }
 
-fn markers(repo: &Repo) -> Vec<String> {
+pub(super) fn markers(repo: &Repo) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(repo.base().join("markers")) else { return Vec::new() };
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn clear_markers(repo: &Repo) {
+pub(super) fn clear_markers(repo: &Repo) {
     std::fs::remove_dir_all(repo.base().join("markers")).ok();
 }
 
 /// A repository whose configuration runs something at every turn.
-fn booby_trapped() -> Repo {
+pub(super) fn booby_trapped() -> Repo {
     let repo = Repo::new();
     repo.write("evil.txt", "one\n");
     repo.write(".gitattributes", "* filter=evil diff=evil merge=evil\n*.bin filter=process\n");

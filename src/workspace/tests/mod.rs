@@ -5,6 +5,9 @@ mod crafted;
 mod hostile;
 mod patch;
 mod property;
+mod review;
+mod review_hostile;
+mod send;
 mod snapshot;
 
 use std::collections::BTreeMap;

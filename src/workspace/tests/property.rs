@@ -137,7 +137,7 @@ fn perform(tree: &mut Tree, edit: Edit) {
     }
 }
 
-fn pair() -> impl Strategy<Value = (Tree, Tree)> {
+pub(super) fn pair() -> impl Strategy<Value = (Tree, Tree)> {
     (proptest::collection::vec((path(), entry()), 0..10), proptest::collection::vec(edit(), 0..8)).prop_map(|(entries, edits)| {
         let mut base = Tree::new();
         for (path, entry) in entries {

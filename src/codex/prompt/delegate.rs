@@ -1,13 +1,8 @@
-//! The framing around a task: where the agent is, what it cannot do, and what counts as its result.
-
-use crate::protocol::paths::WORKSPACE;
+//! A task: the result is the changed tree.
 
 /// The whole prompt: a short frame, then the task, word for word. `subdirectory` is where Codex starts below the top.
 pub fn delegate(task: &str, subdirectory: Option<&[u8]>) -> String {
-    let place = match subdirectory {
-        Some(below) => format!("{WORKSPACE}/{} (the repository's top is {WORKSPACE})", crate::display::line(below)),
-        None => format!("{WORKSPACE}, the repository's top"),
-    };
+    let place = super::place(subdirectory);
     format!(
         "You work on a copy of a git repository inside a sealed container. You are in {place}.\n\
          - There is no network: no downloads, no package installation, no push, no remote. Use what is installed; if something is missing, say so.\n\
