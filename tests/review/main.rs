@@ -1,6 +1,7 @@
 //! Reviews and questions end to end: the built server, a real engine, the real Codex CLI, a scripted model.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+#[allow(dead_code, reason = "the waiting tests use all of it")]
 #[path = "../waiting/session.rs"]
 mod session;
 #[path = "../support/mod.rs"]
