@@ -53,7 +53,28 @@ pub fn judge_fault(what: &str) {
         let name = name.split('[').next().unwrap_or_default();
         assert!(form.contains(&format!("\"{name}\"")), "{what}");
     }
-    let ours = ["is", "not", "one", "of", "the", "words", "a", "number", "from", "0", "to", "1", "missing", "list", "an", "object", "text", "holds", "something", "that"];
+    let ours = [
+        "is",
+        "not",
+        "one",
+        "of",
+        "the",
+        "words",
+        "a",
+        "number",
+        "from",
+        "0",
+        "to",
+        "1",
+        "missing",
+        "list",
+        "an",
+        "object",
+        "text",
+        "holds",
+        "something",
+        "that",
+    ];
     assert!(what.split(' ').skip(1).all(|word| ours.contains(&word)), "{what}");
 }
 
