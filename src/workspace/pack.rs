@@ -260,7 +260,7 @@ impl Packer<'_> {
         over("the size of all tracked files", "max_bytes", self.plan.caps.max_bytes.0, total)
     }
 
-    fn blobs<'b>(&'b mut self) -> Result<&'b mut Blobs> {
+    fn blobs(&mut self) -> Result<&mut Blobs> {
         if self.blobs.is_none() {
             self.blobs = Some(Blobs::new(&self.plan.shadow, self.plan.caps.max_file.0)?);
         }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anchorhold::protocol::manifest::Mode;
 use serde_json::{Value, json};
 
-use super::targets::{answer, assert_clean_path, display, patch, policy, within};
+use super::targets::{answer, assert_clean_path, display, patch, policy, review, within};
 
 /// Whether a judge refuses.
 fn refuses(judge: impl FnOnce()) -> bool {
@@ -98,4 +98,34 @@ fn the_judge_of_patches_refuses_any_other_tree() {
 fn memory_is_counted() {
     within(0, 4096, 0, || drop(std::hint::black_box(vec![0u8; 1000])));
     assert!(refuses(|| within(10, 4096, 10, || drop(std::hint::black_box(vec![0u8; 100_000])))));
+}
+
+#[test]
+fn the_judge_of_reviews_refuses_what_no_reader_may_let_through() {
+    use anchorhold::review::{Finding, LineRange, Severity};
+    let good = Finding {
+        severity: Severity::High,
+        title: "t".into(),
+        file: Some("src/a.rs".into()),
+        lines: Some(LineRange { start: 1, end: 2 }),
+        evidence: String::new(),
+        risk: String::new(),
+        recommendation: String::new(),
+    };
+    review::judge(std::slice::from_ref(&good));
+    let low = Finding { severity: Severity::Low, ..good.clone() };
+    for bad in [
+        vec![good.clone(), good.clone()],
+        vec![Finding { title: "u".into(), ..low }, good.clone()],
+        vec![Finding { file: Some("../x".into()), ..good.clone() }],
+        vec![Finding { file: None, ..good.clone() }],
+        vec![Finding { lines: Some(LineRange { start: 2, end: 1 }), ..good.clone() }],
+        vec![Finding { title: "a\u{1b}b".into(), ..good.clone() }],
+        vec![Finding { evidence: "x".repeat(4002), ..good.clone() }],
+    ] {
+        assert!(refuses(|| review::judge(&bad)), "{bad:?}");
+    }
+    review::judge_fault("findings[3].severity is not one of the words");
+    assert!(refuses(|| review::judge_fault("findings[3].severity is not URGENT")));
+    assert!(refuses(|| review::judge_fault("passwd is missing")));
 }

@@ -1,6 +1,7 @@
 //! Reviews and questions end to end: the built server, a real engine, the real Codex CLI, a scripted model.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+#[allow(dead_code, reason = "the waiting tests use all of it")]
 #[path = "../waiting/session.rs"]
 mod session;
 #[path = "../support/mod.rs"]
@@ -49,7 +50,7 @@ async fn a_review_of_the_working_tree_gives_findings_and_no_patch() {
     ]));
     // What the reviewer sees: the diff, which it cannot change, the tree after the change, and a workspace that it may spoil.
     let look = "grep -qx -- '+2' /job/review/change.diff && ! grep -q mine /job/review/change.diff && grep -qx 2 src/a.rs && test ! -e notes.txt && \
-                ! echo x 2>/dev/null >> /job/review/change.diff && ! rm -f /job/review/change.diff 2>/dev/null && ! mv /job/review /job/home/x 2>/dev/null && \
+                ! echo x 2>/dev/null >> /job/review/change.diff && ! unlink /job/review/change.diff 2>/dev/null && ! mv /job/review /job/home/x 2>/dev/null && \
                 echo spoiled > src/a.rs && echo seen > new.txt";
     let context = task(&[
         Step::Shell(&format!("set -e; {look}; echo ok > /job/home/ok")),

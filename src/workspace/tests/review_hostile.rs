@@ -231,6 +231,9 @@ fn a_commit_graph_that_lies_is_not_asked() {
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, bytes).unwrap();
     assert_eq!(repo.review(&branch("main")).diff, honest.diff);
+    // The control: whoever asks it is misled.
+    let misled = git_output(&repo.top(), &["-c", "core.commitGraph=true", "merge-base", "main", "HEAD"]);
+    assert_ne!(String::from_utf8_lossy(&misled.stdout).trim_end(), repo.git(&["-c", "core.commitGraph=false", "merge-base", "main", "HEAD"]));
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod patch;
 mod path;
 pub mod policy;
 mod program;
+pub mod review;
 mod unpatch;
 
 /// One reader of hostile bytes, and what must hold whatever it is given.
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: path::run, seeds: path::seeds, smoke: 30_000 },
     Target { name: "policy", run: policy::run, seeds: policy::seeds, smoke: 9000 },
     Target { name: "program", run: program::run, seeds: program::seeds, smoke: 15_000 },
+    Target { name: "review", run: review::run, seeds: review::seeds, smoke: 9000 },
 ];
 
 /// Calls `f` and fails if at its peak it held more memory than so many bytes and so many more a byte of input.
