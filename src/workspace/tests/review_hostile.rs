@@ -220,14 +220,22 @@ fn special_files_and_links_are_not_read_as_content() {
 fn a_commit_graph_that_lies_is_not_asked() {
     let repo = Repo::new();
     repo.git(&["checkout", "-q", "-b", "work"]);
-    repo.write("a.txt", "changed\n");
-    repo.commit("Work");
+    // git reads the first commits themselves, and believes the graph of those behind.
+    for text in ["1\n", "2\n", "3\n"] {
+        repo.write("a.txt", text);
+        repo.commit("Work");
+    }
     let honest = repo.review(&branch("main"));
     repo.git(&["commit-graph", "write", "--reachable"]);
     let file = repo.top().join(".git/objects/info/commit-graph");
     let mut bytes = std::fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..].fill(0x41);
+    // The table of chunks begins after eight bytes: a name of four, an offset of eight. A commit's data: its tree, its parents, its time.
+    let entry = bytes[8..].chunks(12).find(|entry| entry.starts_with(b"CDAT")).unwrap();
+    let data = usize::try_from(u64::from_be_bytes(entry[4..12].try_into().unwrap())).unwrap();
+    for commit in 0..4 {
+        let parent = data + commit * 36 + 20;
+        bytes[parent..parent + 4].copy_from_slice(&0x7000_0000u32.to_be_bytes());
+    }
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, bytes).unwrap();
     assert_eq!(repo.review(&branch("main")).diff, honest.diff);
