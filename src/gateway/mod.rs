@@ -22,7 +22,6 @@ mod ledger;
 mod limits;
 mod meter;
 mod observe;
-mod patient;
 mod policy;
 mod registry;
 mod rehearsal;

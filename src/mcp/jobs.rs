@@ -71,6 +71,9 @@ pub async fn list(call: &Call<'_>) -> Answer {
     let scope: Vec<_> = roots.directories().iter().map(|root| canonical(root)).collect();
     let mut found = call.jobs.list(&filter).await?;
     found.retain(|job| {
+        if !call.reach.sees(&job.workspace) {
+            return false;
+        }
         let workspace = canonical(&job.workspace);
         match &place {
             Some(place) => workspace == place.path,

@@ -174,7 +174,7 @@ pub struct Coverage {
 }
 
 /// A review's result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Review {
     /// The job.
     pub job_id: String,
