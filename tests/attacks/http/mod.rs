@@ -176,14 +176,14 @@ fn jobs_beyond_roots(arena: &Arena) -> Option<String> {
             return Some(format!("{tool} tells it apart"));
         }
     }
-    let mut ask = |method: &str, params: Value| read(remote.send(method, params)).json()["error"].clone();
+    let ask = |method: &str, params: Value| read(remote.send(method, params)).json()["error"].clone();
     for part in ["status", "diff", "events", "report"] {
-        let mut of = |id: &str| ask("resources/read", json!({"uri": format!("anchorhold://jobs/{id}/{part}")}));
+        let of = |id: &str| ask("resources/read", json!({"uri": format!("anchorhold://jobs/{id}/{part}")}));
         if of(&job)["code"] != of(&unknown)["code"] {
             return Some(format!("its {part} is read"));
         }
     }
-    let mut of = |id: &str| ask("tasks/get", json!({"taskId": id}))["message"].clone();
+    let of = |id: &str| ask("tasks/get", json!({"taskId": id}))["message"].clone();
     let told = of(&job) != of(&unknown);
     let mine = arena.env.run(&["status", "--json", &job]).json();
     assert_eq!(mine["ok"], true, "the job is still there for its owner: {mine:#}");
