@@ -21,13 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(240);
 struct Project<'a> {
     environment: &'a Environment,
     variables: Vec<(String, String)>,
+    /// What a user adds of his own: a file over it.
+    more: String,
 }
 
 impl Project<'_> {
     fn compose(&self, arguments: &[&str]) -> String {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/compose.yaml");
         let mut command = self.environment.command("docker-compose");
-        command.args(["-p", self.environment.instance(), "-f", file]).args(arguments).envs(self.variables.iter().map(|(k, v)| (k, v)));
+        command
+            .args(["-p", self.environment.instance(), "-f", file, "-f", &self.more])
+            .args(arguments)
+            .envs(self.variables.iter().map(|(k, v)| (k, v)));
         let output = command.output().expect("docker-compose runs; on Debian: apt-get install docker-compose");
         format!(
             "{}{}{}",
@@ -86,7 +91,10 @@ fn compose_runs_the_server_with_its_gateway() {
         ("ANCHORHOLD_PUBLISH", address.to_string()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-    let project = Project { environment: &environment, variables };
+    // A busy machine is no dead provider.
+    let more = environment.path().join("more.yaml");
+    std::fs::write(&more, "services:\n  server:\n    environment:\n      ANCHORHOLD_MODEL_UNREACHABLE_SECONDS: \"300\"\n").unwrap();
+    let project = Project { environment: &environment, variables, more: more.display().to_string() };
     let up = project.compose(&["up", "-d"]);
     assert!(!up.starts_with("failed"), "{up}");
     let server = format!("{}_server_1", environment.instance());

@@ -37,10 +37,17 @@ fn consume(remote: &Remote, job: &str) -> Value {
     result
 }
 
+/// A user whose cells may take their time to begin: a busy machine is no dead provider.
+fn patient() -> Environment {
+    let mut environment = Environment::new();
+    environment.set("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "300");
+    environment
+}
+
 /// Two clients of the two eras delegate at the same time and each hears of its own job alone, as events of its own answer.
 #[test]
 fn clients_of_both_eras_delegate_at_once_and_hear_of_their_own_job() {
-    let environment = Environment::new();
+    let environment = patient();
     let repository = small(&environment);
     let before = repository.fingerprint();
     let server = serve(&environment);
@@ -85,11 +92,11 @@ fn clients_of_both_eras_delegate_at_once_and_hear_of_their_own_job() {
 /// A connection that breaks ends its call and nothing else; a listener is told of changes; a server that ends lets a waiting call answer and the job run.
 #[test]
 fn a_lost_connection_and_a_server_that_ends_lose_nothing() {
-    let environment = Environment::new();
+    let environment = patient();
     let repository = small(&environment);
     let server = serve(&environment);
     // Waits in the cell for nothing but its own clock; the test cancels it.
-    let long = start(&server.remote, &repository, &[Step::Shell("echo part > part.txt"), Step::Delay(900), Step::Say("late")]);
+    let long = start(&server.remote, &repository, &[Step::Shell("echo part > part.txt; sleep 600"), Step::Say("late")]);
 
     // One client waits and goes away, another listens.
     let call = json!({"name": "codex_job_status", "arguments": {"job_id": long, "wait_seconds": 55}});
@@ -115,7 +122,7 @@ fn a_lost_connection_and_a_server_that_ends_lose_nothing() {
     }
 
     // A call that waits is answered when the server is told to end, and the job goes on.
-    let waiting = json!({"task": task(&[Step::Delay(900), Step::Say("late")]), "workspace_root": repository.text(), "timeout_seconds": 600});
+    let waiting = json!({"task": task(&[Step::Shell("sleep 600"), Step::Say("late")]), "workspace_root": repository.text(), "timeout_seconds": 600});
     let waiting = server.remote.send("tools/call", json!({"name": "codex_delegate", "arguments": waiting}));
     let start_of_wait = Instant::now();
     while environment

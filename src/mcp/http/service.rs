@@ -14,14 +14,14 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::super::counters::Counters;
+use super::super::reach::Reach;
+use super::super::server::{Server, Shared};
 use super::access::Access;
 use super::answer::{self, Answer, Refusal};
 use super::door::{Door, Guest};
 use crate::config::Settings;
 use crate::job::Jobs;
-use crate::mcp::counters::Counters;
-use crate::mcp::reach::Reach;
-use crate::mcp::server::{Server, Shared};
 use crate::telemetry::prometheus::{MEDIA_TYPE, Page};
 use crate::weaken;
 
