@@ -36,6 +36,7 @@ demo: image ## a delegation from start to end with a scripted model: no key, no 
 # sources, so that the host side under test accepts the image.
 .PHONY: test
 test: image weakened ## all tests, with the real engine and the real Codex CLI
+	@[ -n "$${DOCKER_HOST:-}" ] || images/tools.sh docker-compose:docker-compose
 	@images/codex.sh "$(TARGET_DIR)/codex"
 	@images/tools.sh jq:jq
 	@images/schemas.sh "$(TARGET_DIR)/schemas"

@@ -14,6 +14,7 @@ pub mod image;
 pub mod init;
 pub mod job;
 pub mod mcp;
+pub mod patient;
 pub mod process;
 pub mod protocol;
 pub mod review;

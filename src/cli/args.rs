@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, result, review, stats, wait};
+use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, result, review, serve, stats, wait};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -116,6 +116,8 @@ pub(super) enum Command {
     Image(image::Args),
     /// Serve the Model Context Protocol on standard input and output
     Mcp,
+    /// Serve the same over HTTP, to several clients at once
+    Serve(serve::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }

@@ -30,6 +30,7 @@ mod render;
 mod reports;
 mod result;
 mod review;
+mod serve;
 mod stats;
 mod status;
 #[cfg(test)]
@@ -96,6 +97,10 @@ fn dispatch(out: &Output, cli: Cli, settings: Result<Settings>) -> Result<u8> {
     if let Command::Image(args) = command {
         return block_on(image::run(out, &settings, args));
     }
+    let settings = match &command {
+        Command::Serve(args) => serve::adjusted(settings, args)?,
+        _ => settings,
+    };
     let jobs = Jobs::new(settings);
     block_on(async {
         let done = with_jobs(out, &jobs, command).await;
@@ -127,6 +132,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Gateway(args) => gateway::run(out, jobs, &args).await,
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
+        Command::Serve(_) => serve::run(out, jobs.clone()).await,
         Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),
     }
 }

@@ -23,7 +23,6 @@ mod ledger;
 mod limits;
 mod meter;
 mod observe;
-mod patient;
 mod policy;
 mod registry;
 mod rehearsal;

@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroize as _;
 
 use super::admin;
-use super::patient::Patient;
 use super::registry::{JobSession, Registry, SlotSession};
 use super::relay::{FOREVER, MAX_HEAD, Relay, Timing};
 use crate::error::{Error, Result};
+use crate::patient::Patient;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::connection::{Channel, Preamble, SlotMessage};
 use crate::weaken;
@@ -297,13 +297,14 @@ impl Server {
             None => None,
         };
         let relay = Relay { registry: self.registry.clone(), session, timing: self.timing, tasks: self.tasks.clone() };
+        let patience = if weaken::off("gateway.client_time") { FOREVER } else { self.timing.client };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(if weaken::off("gateway.head_time") { FOREVER } else { self.timing.head })
             .max_headers(if weaken::off("gateway.headers") { 100_000 } else { MAX_HEADERS })
             .max_buf_size(if weaken::off("gateway.head_size") { 16 << 20 } else { MAX_HEAD })
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(Patient::new(stream, self.timing.client)), service_fn(move |request| relay.clone().serve(request)));
+            .serve_connection(TokioIo::new(Patient::new(stream, patience)), service_fn(move |request| relay.clone().serve(request)));
         let mut connection = std::pin::pin!(connection);
         let mut stopping = false;
         loop {

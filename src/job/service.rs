@@ -1,6 +1,7 @@
 //! The domain's entry: [`Jobs`].
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub(super) struct Core {
     closing: CancellationToken,
     last_sweep: Mutex<Option<Instant>>,
     seals: Mutex<HashMap<JobId, Seals>>,
+    /// Jobs that this process has started.
+    pub started: AtomicU64,
     /// Jobs whose end was told to a collector.
     pub counted: trace::Counted,
 }
@@ -201,6 +204,7 @@ impl Jobs {
                 closing: CancellationToken::new(),
                 last_sweep: Mutex::new(None),
                 seals: Mutex::new(HashMap::new()),
+                started: AtomicU64::new(0),
                 counted: trace::Counted::default(),
             }),
         }
@@ -227,6 +231,11 @@ impl Jobs {
             Begun::NothingToReview(_) => Err(Error::new(Code::InvalidArguments, "start the job: the change under review is empty")
                 .with_hint("name another scope, base, commit or paths")),
         }
+    }
+
+    /// How many jobs this process has started; one that was found by its key is none.
+    pub fn started(&self) -> u64 {
+        self.core.started.load(Ordering::Relaxed)
     }
 
     /// Waits until this process has delivered and started the job (at once, if another process started it).

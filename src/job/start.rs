@@ -104,10 +104,13 @@ pub(super) async fn begin(core: Arc<Core>, request: StartRequest) -> Result<Begu
     let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), own_ms());
     let context = TraceContext::of_job(id.as_str(), caller.as_ref());
     let span = step!("start", id, context);
-    let outcome = start_job(core, request, id.clone()).instrument(span.clone()).await;
+    let outcome = start_job(core.clone(), request, id.clone()).instrument(span.clone()).await;
     match &outcome {
         Ok(Begun::NothingToReview(_)) => {}
         Ok(Begun::Job(started)) => {
+            if !started.replayed {
+                core.started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             // Under a key it may be another job than the one that was begun.
             span.record("job_id", tracing::field::display(&started.status.job_id));
             trace::accepted(started.replayed);

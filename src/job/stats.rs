@@ -2,7 +2,6 @@
 //!
 //! Asked from the engine and the gateway's control alone, and nothing is started for it: where there is no gateway, it says so.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +10,7 @@ use super::service::Core;
 use super::{JobId, JobState, ListFilter, labels, list};
 use crate::error::{Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse, GatewayStats};
+use crate::telemetry::prometheus::Page;
 
 /// Every state, in the order of a job's life.
 const STATES: [JobState; 10] = [
@@ -94,7 +94,7 @@ pub(super) async fn stats(core: &Core) -> Result<Stats> {
 impl Stats {
     /// Prometheus' text exposition format, version 0.0.4. No label holds anything that a job could have said.
     pub fn prometheus(&self) -> String {
-        let mut page = Page(String::new());
+        let mut page = Page::default();
         page.head("anchorhold_jobs", "gauge", "Jobs of this instance by state.");
         for (state, count) in &self.jobs {
             page.line("anchorhold_jobs", &[("state", state)], count.as_u64().unwrap_or(0));
@@ -103,7 +103,7 @@ impl Stats {
         page.one("anchorhold_oldest_job_age_seconds", "gauge", "Seconds since the oldest job was started; 0: there is none.", age);
         page.one("anchorhold_volumes", "gauge", "Volumes of jobs of this instance.", self.volumes);
         page.one("anchorhold_gateway_up", "gauge", "Whether the gateway answers.", self.gateway.is_some().into());
-        let Some(gateway) = &self.gateway else { return page.0 };
+        let Some(gateway) = &self.gateway else { return page.text() };
         for (name, kind, help, value) in [
             ("slots", "gauge", "Slots there are.", gateway.slots),
             ("slots_used", "gauge", "Slots in use.", gateway.running),
@@ -121,27 +121,7 @@ impl Stats {
         ] {
             page.one(&format!("anchorhold_gateway_{name}"), kind, help, value);
         }
-        page.0
-    }
-}
-
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string does not fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "{name}{labels} {value}");
-    }
-
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        self.line(name, &[], value);
+        page.text()
     }
 }
 

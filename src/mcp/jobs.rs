@@ -84,7 +84,8 @@ pub async fn list(call: &Call<'_>) -> Answer {
     // Hundreds of jobs lie in a few directories, and each question costs a walk down its path.
     let mut wanted: HashMap<PathBuf, bool> = HashMap::new();
     found.retain(|job| {
-        *wanted.entry(job.workspace.clone()).or_insert_with_key(|workspace| match &place {
+        call.reach.sees(&job.workspace)
+            && *wanted.entry(job.workspace.clone()).or_insert_with_key(|workspace| match &place {
             Some(place) => canonical(workspace) == place.path,
             None => scope.is_empty() || scope.iter().any(|root| canonical(workspace).starts_with(root)),
         })

@@ -1,4 +1,4 @@
-//! The Model Context Protocol server over standard input and output; the only module that names rmcp.
+//! The Model Context Protocol server, over standard input and output and over HTTP; the only module that names rmcp.
 //!
 //! The tool set, its parameters, result fields and error envelope follow the contract that assistants already know (see
 //! `docs/MCP.md`); what Anchorhold adds stands beside it. No connection to an engine is made before a call needs one, so that a
@@ -6,10 +6,13 @@
 
 mod arguments;
 mod call;
+mod counters;
 mod envelope;
 mod findings;
+mod http;
 mod jobs;
 mod progress;
+mod reach;
 mod render;
 mod resources;
 mod schema;
@@ -32,6 +35,7 @@ use rmcp::service::ServerInitializeError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+pub use self::http::{Listening, serve_http};
 use self::server::Server;
 use crate::error::{Error, Result};
 use crate::job::Jobs;

@@ -1,11 +1,13 @@
 //! The handler that rmcp drives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -14,22 +16,35 @@ use tokio_util::task::TaskTracker;
 
 use super::arguments::Arguments;
 use super::call::{self, Answer, Meta};
+use super::counters::Counters;
+use super::reach::Reach;
 use super::start::{self, TaskAnswer};
 use super::subscriptions::Subscriptions;
 use super::tools::{self, ToolName};
 use super::workspace::Roots;
 use super::{jobs, resources, status, tasks};
-use crate::job::Jobs;
+use crate::error::{Code, Error};
+use crate::job::{JobId, Jobs};
 use crate::protocol::request::JobKind;
 use crate::telemetry::TraceContext;
 
-/// One client's server.
-pub struct Server {
+/// What all clients of a process have in common.
+pub struct Shared {
     jobs: Jobs,
     tools: Vec<Tool>,
-    own_directory: PathBuf,
+    /// None over HTTP: a client from elsewhere means nothing by it.
+    own_directory: Option<PathBuf>,
     closed: CancellationToken,
     calls: TaskTracker,
+    reach: Reach,
+    counters: Arc<Counters>,
+    /// A connection stands for its client until it ends; else each request stands for itself.
+    connected: bool,
+}
+
+/// One client's server; over HTTP one request's.
+pub struct Server {
+    shared: Arc<Shared>,
     subscriptions: Subscriptions,
 }
 
@@ -43,8 +58,10 @@ pub struct Call<'a> {
     pub context: &'a RequestContext<RoleServer>,
     /// Of this request, as text.
     pub request_id: String,
-    /// This process's directory.
-    pub own_directory: &'a PathBuf,
+    /// This process's directory, where the client shares this machine with it.
+    pub own_directory: Option<&'a Path>,
+    /// Which jobs this client reaches.
+    pub reach: &'a Reach,
     /// The client is gone.
     pub closed: &'a CancellationToken,
 }
@@ -67,17 +84,46 @@ impl Call<'_> {
     }
 }
 
+impl Shared {
+    /// Of a server for clients over HTTP. `closed` says that it ends, `calls` holds what it answers.
+    pub fn over_http(jobs: Jobs, closed: CancellationToken, calls: TaskTracker, reach: Reach, counters: Arc<Counters>) -> Self {
+        Self { jobs, tools: tools::definitions(), own_directory: None, closed, calls, reach, counters, connected: false }
+    }
+}
+
 impl Server {
-    /// Nothing is connected to. `closed` says that the client is gone.
+    /// Of one client on this machine. Nothing is connected to. `closed` says that the client is gone.
     pub fn new(jobs: Jobs, closed: CancellationToken) -> Self {
-        let own_directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let subscriptions = Subscriptions::new(closed.clone());
-        Self { jobs, tools: tools::definitions(), own_directory, closed, calls: TaskTracker::new(), subscriptions }
+        let own_directory = Some(std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")));
+        let (calls, reach, counters) = (TaskTracker::new(), Reach::default(), Arc::default());
+        Self::of(Arc::new(Shared { jobs, tools: tools::definitions(), own_directory, closed, calls, reach, counters, connected: true }))
+    }
+
+    /// Of one client, or one request, with what it has in common with others.
+    pub fn of(shared: Arc<Shared>) -> Self {
+        let subscriptions = Subscriptions::new(shared.closed.clone());
+        Self { shared, subscriptions }
     }
 
     /// The calls that are being answered; rmcp does not wait for them when the client is gone.
     pub fn calls(&self) -> TaskTracker {
-        self.calls.clone()
+        self.shared.calls.clone()
+    }
+
+    /// The same of a task.
+    async fn task_within_reach(&self, task_id: &str) -> Result<(), ErrorData> {
+        match task_id.parse::<JobId>() {
+            Ok(id) => self.shared.reach.check(&self.shared.jobs, &id).await.map_err(|e| tasks::refused(&e)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The job of a resource, where this client reaches it; what is no id of a job is left to whoever reads it.
+    async fn within_reach(&self, id: Option<JobId>) -> Result<(), ErrorData> {
+        match id {
+            Some(id) => self.shared.reach.check(&self.shared.jobs, &id).await.map_err(|e| resources::protocol_error(&e)),
+            None => Ok(()),
+        }
     }
 
     fn call<'a>(
@@ -87,17 +133,19 @@ impl Server {
         context: &'a RequestContext<RoleServer>,
     ) -> crate::error::Result<Call<'a>> {
         Ok(Call {
-            jobs: &self.jobs,
+            jobs: &self.shared.jobs,
             arguments: Arguments::check(tool.parameters(), request.arguments.as_ref())?,
             context,
             request_id: context.id.to_string(),
-            own_directory: &self.own_directory,
-            closed: &self.closed,
+            own_directory: self.shared.own_directory.as_deref(),
+            reach: &self.shared.reach,
+            closed: &self.shared.closed,
         })
     }
 
     async fn answer(&self, tool: ToolName, request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Answer {
         let call = self.call(tool, request, context)?;
+        self.shared.reach.check_arguments(&self.shared.jobs, request.arguments.as_ref()).await?;
         match tool {
             ToolName::Status => status::status(&call).await,
             ToolName::Delegate => start::awaited(&call, JobKind::Delegate).await,
@@ -115,6 +163,12 @@ impl Server {
     }
 }
 
+/// Nobody is there to be told of anything once the request is answered.
+fn without_connection() -> Error {
+    Error::new(Code::Unsupported, "subscribe: over HTTP there are no sessions that a subscription could belong to")
+        .with_hint("call codex_job_status with wait_seconds, or use subscriptions/listen of protocol revision 2026-07-28")
+}
+
 /// Whether whoever makes this request takes a task for an answer.
 fn takes_tasks(context: &RequestContext<RoleServer>) -> bool {
     context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
@@ -127,6 +181,18 @@ impl ServerHandler for Server {
             .with_instructions(tools::INSTRUCTIONS)
     }
 
+    async fn initialize(&self, request: InitializeRequestParams, context: RequestContext<RoleServer>) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut answer = self.negotiate_initialize(&request)?;
+        if !self.shared.connected
+            && let Some(resources) = &mut answer.capabilities.resources
+        {
+            // What this era subscribes with needs a connection.
+            resources.subscribe = None;
+        }
+        Ok(answer)
+    }
+
     fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -135,14 +201,14 @@ impl ServerHandler for Server {
         // The list is a constant of this build, but for whom takes tasks the background tools have another result.
         let (tools, scope) = match takes_tasks(&context) {
             true => (tools::definitions_with_tasks(), CacheScope::Private),
-            false => (self.tools.clone(), CacheScope::Public),
+            false => (self.shared.tools.clone(), CacheScope::Public),
         };
         let list = ListToolsResult::with_all_items(tools).with_ttl_ms(3_600_000).with_cache_scope(scope);
         std::future::ready(Ok(list))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.tools.iter().find(|tool| tool.name == name).cloned()
+        self.shared.tools.iter().find(|tool| tool.name == name).cloned()
     }
 
     async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
@@ -152,15 +218,23 @@ impl ServerHandler for Server {
         let request_id = context.id.to_string();
         let answer = match tool.starts().filter(|_| takes_tasks(&context)) {
             Some((kind, _)) => {
-                let started = async { start::as_task(&self.call(tool, &request, &context)?, tool, kind).await };
-                match self.calls.track_future(started).await {
-                    Ok(TaskAnswer::Job(status)) => return Ok(tasks::handle(&status).into()),
+                let started = async {
+                    let call = self.call(tool, &request, &context)?;
+                    self.shared.reach.check_arguments(&self.shared.jobs, request.arguments.as_ref()).await?;
+                    start::as_task(&call, tool, kind).await
+                };
+                match self.shared.calls.track_future(started).await {
+                    Ok(TaskAnswer::Job(status)) => {
+                        self.shared.counters.call(tool.as_str(), "ok");
+                        return Ok(tasks::handle(&status).into());
+                    }
                     Ok(TaskAnswer::Whole(reply)) => Ok(reply),
                     Err(failure) => Err(failure),
                 }
             }
-            None => self.calls.track_future(self.answer(tool, &request, &context)).await,
+            None => self.shared.calls.track_future(self.answer(tool, &request, &context)).await,
         };
+        self.shared.counters.call(tool.as_str(), answer.as_ref().err().map_or("ok", |failure| failure.error.code.as_str()));
         if let Err(failure) = &answer {
             tracing::info!(tool = tool.as_str(), code = failure.error.code.as_str(), "call failed");
         }
@@ -190,11 +264,15 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        self.calls.track_future(resources::read(&self.jobs, &request.uri)).await.map(Into::into)
+        self.within_reach(resources::parse(&request.uri).map(|(id, _)| id)).await?;
+        self.shared.calls.track_future(resources::read(&self.shared.jobs, &request.uri)).await.map(Into::into)
     }
 
     async fn subscribe(&self, request: SubscribeRequestParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.calls.track_future(self.subscriptions.subscribe(&self.jobs, request.uri, context.peer, &self.calls)).await
+        if !self.shared.connected {
+            return Err(resources::protocol_error(&without_connection()));
+        }
+        self.shared.calls.track_future(self.subscriptions.subscribe(&self.shared.jobs, request.uri, context.peer, &self.shared.calls)).await
     }
 
     async fn unsubscribe(&self, request: UnsubscribeRequestParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
@@ -207,18 +285,21 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        self.calls.track_future(self.subscriptions.listen(&self.jobs, &context)).await
+        self.shared.calls.track_future(self.subscriptions.listen(&self.shared.jobs, &self.shared.reach, &context)).await
     }
 
     async fn get_task(&self, request: GetTaskParams, context: RequestContext<RoleServer>) -> Result<GetTaskResult, ErrorData> {
-        self.calls.track_future(tasks::get(&self.jobs, &request.task_id, &context.id.to_string())).await
+        self.task_within_reach(&request.task_id).await?;
+        self.shared.calls.track_future(tasks::get(&self.shared.jobs, &request.task_id, &context.id.to_string())).await
     }
 
     async fn update_task(&self, request: UpdateTaskParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.calls.track_future(tasks::update(&self.jobs, &request.task_id)).await
+        self.task_within_reach(&request.task_id).await?;
+        self.shared.calls.track_future(tasks::update(&self.shared.jobs, &request.task_id)).await
     }
 
     async fn cancel_task(&self, request: CancelTaskParams, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.calls.track_future(tasks::cancel(&self.jobs, &request.task_id)).await
+        self.task_within_reach(&request.task_id).await?;
+        self.shared.calls.track_future(tasks::cancel(&self.shared.jobs, &request.task_id)).await
     }
 }

@@ -13,9 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::reach::Reach;
 use super::resources::{self, Part};
 use crate::error::{Code, Error};
-use crate::job::{Following, Jobs, Stand};
+use crate::job::{Following, JobId, Jobs, Stand};
 
 /// Addresses that one client can be subscribed to at once: each running job among them is a connection to the engine.
 pub const MOST: usize = 64;
@@ -97,12 +98,14 @@ impl Subscriptions {
     /// # Errors
     ///
     /// Too many at once, where several were opened in the same moment.
-    pub async fn listen(&self, jobs: &Jobs, context: &SubscriptionContext) -> Result<(), ErrorData> {
+    pub async fn listen(&self, jobs: &Jobs, reach: &Reach, context: &SubscriptionContext) -> Result<(), ErrorData> {
         let sink = Sink::Listener(context.sink().clone());
         let mut telling = Vec::new();
         for uri in context.accepted().resource_subscriptions.iter().flatten() {
             let Some((id, part)) = resources::parse(uri) else { continue };
             let room = self.room.clone().try_acquire_owned().map_err(|_| resources::protocol_error(&too_many()))?;
+            // One that is out of reach is as one that never was.
+            let id = if reach.check(jobs, &id).await.is_ok() { id } else { JobId::random() };
             let mut following = jobs.follow(&id);
             let sink = &sink;
             telling.push(async move {

@@ -63,7 +63,8 @@ pub async fn cancel(jobs: &Jobs, task_id: &str) -> std::result::Result<(), Error
     cancelled.await.map_err(|e| refused(&e))
 }
 
-fn refused(error: &Error) -> ErrorData {
+/// An error as this extension tells it.
+pub fn refused(error: &Error) -> ErrorData {
     match error.code {
         // A task that is not there is a wrong parameter, not a missing resource.
         Code::JobNotFound => ErrorData::invalid_params("no such task: unknown, consumed or expired", None),

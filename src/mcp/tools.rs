@@ -100,7 +100,7 @@ const WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path of a git repository, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory.",
+    description: "Absolute path of a git repository, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory; over HTTP required.",
 };
 const MODEL: Parameter =
     Parameter { name: "model", rule: WORD, required: false, description: "The provider's model name, e.g. gpt-5.5. Null: the configured default." };

@@ -1,4 +1,4 @@
-//! Which directory a call is about: the argument, else the client's first root, else the server's own directory.
+//! Which directory a call is about: the argument, else the client's first root, else the server's own directory, where client and server share a machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,8 +99,8 @@ pub struct Place {
 ///
 /// # Errors
 ///
-/// [`Code::InvalidWorkspaceRoot`], [`Code::WorkspaceOutsideRoots`].
-pub fn resolve(parameter: Option<&str>, roots: &Roots, own: &Path) -> Result<Place> {
+/// [`Code::InvalidWorkspaceRoot`], [`Code::WorkspaceOutsideRoots`]; [`Code::InvalidArguments`] where nothing says which, and there is no own directory.
+pub fn resolve(parameter: Option<&str>, roots: &Roots, own: Option<&Path>) -> Result<Place> {
     let roots_source = roots.source();
     if let Some(text) = parameter {
         let path = directory(Path::new(text))?;
@@ -119,6 +119,11 @@ pub fn resolve(parameter: Option<&str>, roots: &Roots, own: &Path) -> Result<Pla
     if let Some(root) = roots.directories().first() {
         return Ok(Place { path: directory(root)?, source: "roots", warning: None, roots_source });
     }
+    let own = own.ok_or_else(|| {
+        Error::new(Code::InvalidArguments, "workspace_root is missing: over HTTP a call must say which directory it means")
+            .with_hint("pass workspace_root, the absolute path of a repository on the server's machine")
+            .with_detail("field", "workspace_root")
+    })?;
     let path = directory(own)?;
     let warning = Some(
         "no workspace_root was passed and the client named no roots: this server's own directory was used; pass workspace_root to be sure".to_owned(),
@@ -163,7 +168,7 @@ mod tests {
         std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
         let none = Roots::NotNegotiated;
         let given = Roots::Given(vec![inside.clone()]);
-        let code = |text: &str, roots: &Roots| resolve(Some(text), roots, top.path()).map_err(|e| e.code);
+        let code = |text: &str, roots: &Roots| resolve(Some(text), roots, Some(top.path())).map_err(|e| e.code);
         let at = |path: &Path| path.to_str().unwrap().to_owned();
 
         assert_eq!(code("in", &none), Err(Code::InvalidWorkspaceRoot));
@@ -183,12 +188,13 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let own = tempfile::tempdir().unwrap();
         let given = Roots::Given(vec![top.path().to_owned()]);
-        let place = resolve(None, &given, own.path()).unwrap();
+        let place = resolve(None, &given, Some(own.path())).unwrap();
         assert_eq!((place.source, place.warning, place.roots_source), ("roots", None, "client"));
         for (roots, word) in [(Roots::NotNegotiated, "not_negotiated"), (Roots::ProbeFailed, "probe_failed"), (Roots::Given(Vec::new()), "client")] {
-            let place = resolve(None, &roots, own.path()).unwrap();
+            let place = resolve(None, &roots, Some(own.path())).unwrap();
             assert_eq!((place.source, place.roots_source), ("cwd", word));
             assert!(place.warning.is_some());
+            assert_eq!(resolve(None, &roots, None).map_err(|e| e.code), Err(Code::InvalidArguments), "a client from elsewhere");
         }
     }
 

@@ -11,6 +11,7 @@ mod export;
 mod log;
 pub mod metrics;
 mod otlp;
+pub mod prometheus;
 mod spans;
 
 use std::sync::{Arc, OnceLock};

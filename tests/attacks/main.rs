@@ -19,6 +19,7 @@ mod coverage;
 mod document;
 mod export;
 mod gateway;
+mod http;
 mod report;
 mod resources;
 mod review;
@@ -31,7 +32,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// All groups, by area.
 fn groups() -> Vec<Group> {
-    [cell::GROUPS, resources::GROUPS, export::GROUPS, gateway::GROUPS, review::GROUPS, callers::GROUPS, supply::GROUPS].concat()
+    [cell::GROUPS, resources::GROUPS, export::GROUPS, gateway::GROUPS, review::GROUPS, callers::GROUPS, http::GROUPS, supply::GROUPS].concat()
 }
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@
 
 pub mod chaos;
 pub mod environment;
+pub mod http;
 pub mod own_engine;
 pub mod provider;
 pub mod python;
