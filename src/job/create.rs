@@ -1,68 +1,68 @@
 //! A job's container, made once although the engine's answer may get lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
-use crate::engine::{ContainerId, ContainerRef, ContainerSpec, Engine, outcome_unknown};
+use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, outcome_unknown};
 use crate::error::{Error, Result};
 
-/// How long an engine that is busy may hold a name for a container that it is still making.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-
-/// Who has the name of a container that is to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    /// A container of this very specification had it, and was removed.
-    Ourselves,
-    /// Nobody, as far as the engine shows.
-    Nobody,
-    /// A container that is none of ours.
-    Another,
-}
+/// What an engine that is still at a creation whose answer we did not wait for is given to end it.
+const STILL_AT_IT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Creates a container whose labels nobody else gives.
 ///
 /// Where the answer was lost, what was made is looked for by its name, removed, and made again: what the engine warned of is in that answer, and a cell
-/// that is weaker than asked must not pass for whole. It was never started, and its volumes, empty still, are used by the second one. Of two lost answers in
-/// a row the error is given back; what may be left then carries the job's labels, and the sweep finds it.
-///
-/// An engine that is slow may be at the first one still: it shows no container, and yet the name is taken. Then it is waited for.
+/// that is weaker than asked must not pass for whole. It was never started, and its volumes, empty still, are used by the second one. An engine that is only
+/// slow may hold the name of what nobody can look at yet; that is waited for. Of two lost answers in a row the error is given back; what may be left then
+/// carries the job's labels, and the sweep finds it.
 pub(super) async fn container(engine: &Engine, spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
     let lost = match engine.create_container(spec).await {
         Err(e) if outcome_unknown(&e) => e,
         done => return done,
     };
     tracing::debug!(name = spec.name.as_str(), "the answer to a create was lost");
-    let until = Instant::now() + SETTLE_WITHIN;
+    let until = Instant::now() + STILL_AT_IT;
     loop {
-        let Ok(holder) = remove_own(engine, spec).await else { return Err(lost) };
-        let made = engine.create_container(spec).await;
-        match &made {
-            Err(e) if is_conflict(e) && holder != Holder::Another && Instant::now() < until => tokio::time::sleep(RETRY_AFTER).await,
-            Err(e) if outcome_unknown(e) => {
-                if let Err(e) = remove_own(engine, spec).await {
+        if remove_own(engine, spec).await.is_err() {
+            return Err(lost);
+        }
+        match engine.create_container(spec).await {
+            Err(e) if is_conflict(&e) && Instant::now() < until => match find(engine, spec).await {
+                // Somebody else's.
+                Ok(Some(facts)) if !is_own(&facts, spec) => return Err(e),
+                _ => tokio::time::sleep(LOOK_AGAIN).await,
+            },
+            made => {
+                if made.as_ref().is_err_and(outcome_unknown)
+                    && let Err(e) = remove_own(engine, spec).await
+                {
                     tracing::debug!(error = e.chain(), "what may have been made is left for the sweep");
                 }
                 return made;
             }
-            _ => return made,
         }
     }
 }
 
-fn is_conflict(error: &Error) -> bool {
-    error.details.get("conflict") == Some(&true.into())
+fn is_conflict(e: &Error) -> bool {
+    e.details.get("conflict") == Some(&true.into())
+}
+
+async fn find(engine: &Engine, spec: &ContainerSpec) -> Result<Option<ContainerFacts>> {
+    engine.inspect_container(&ContainerRef::Name(spec.name.clone())).await
+}
+
+/// Whether it is of this very specification; the image's own labels are there, too.
+fn is_own(facts: &ContainerFacts, spec: &ContainerSpec) -> bool {
+    spec.labels.iter().all(|(name, value)| facts.labels.get(name) == Some(value))
 }
 
 /// Removes the container of this name if it is of this very specification.
-async fn remove_own(engine: &Engine, spec: &ContainerSpec) -> Result<Holder> {
-    let Some(facts) = engine.inspect_container(&ContainerRef::Name(spec.name.clone())).await? else { return Ok(Holder::Nobody) };
-    // The image's own labels are there, too.
-    if spec.labels.iter().all(|(name, value)| facts.labels.get(name) == Some(value)) {
+async fn remove_own(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
+    if let Some(facts) = find(engine, spec).await?
+        && is_own(&facts, spec)
+    {
         engine.remove_container(&ContainerRef::Id(facts.id)).await?;
-        return Ok(Holder::Ourselves);
     }
-    Ok(Holder::Another)
+    Ok(())
 }
