@@ -186,8 +186,8 @@ fn modules_keep_to_the_map() {
 fn git_has_one_builder_and_docker_is_never_run() {
     /// What starts a program, and the only places beneath `src/` that may.
     const ONLY: [(&str, &[&str]); 4] = [
-        // The builder; its version; the user's own list of trusted repositories, which no git directory is part of.
-        (r#"command("git""#, &["process.rs", "job/readiness.rs", "workspace/repo.rs"]),
+        // The builder; its version; the user's own lists of trusted repositories and of ignored files, which no git directory is part of.
+        (r#"command("git""#, &["process.rs", "job/readiness.rs", "workspace/repo.rs", "workspace/untracked.rs"]),
         (r#"command("docker""#, &[]),
         (r#"Command::new("docker""#, &[]),
         (r#"Command::new("git""#, &[]),

@@ -86,9 +86,9 @@ pub async fn list(call: &Call<'_>) -> Answer {
     found.retain(|job| {
         call.reach.sees(&job.workspace)
             && *wanted.entry(job.workspace.clone()).or_insert_with_key(|workspace| match &place {
-            Some(place) => canonical(workspace) == place.path,
-            None => scope.is_empty() || scope.iter().any(|root| canonical(workspace).starts_with(root)),
-        })
+                Some(place) => canonical(workspace) == place.path,
+                None => scope.is_empty() || scope.iter().any(|root| canonical(workspace).starts_with(root)),
+            })
     });
     let most = call.arguments.integer("limit").and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_ROWS);
     let truncated = found.len() > most;
