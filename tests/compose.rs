@@ -1,5 +1,5 @@
 //! `compose.yaml` by Debian's compose tool on the real engine: the server with its gateway, a client, a whole delegation, and nothing left.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, its helpers too, and says what it leaves out")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
 

@@ -53,7 +53,7 @@ pub fn out_of_memory_kills() -> Option<u64> {
 }
 
 /// Reads a small file of the kernel's with a single call, which gives all of it; `None`: it is not there, or does not fit.
-pub(super) fn read_once<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn read_once(path: impl AsRef<Path>, buffer: &mut [u8]) -> Option<&[u8]> {
     let read = std::fs::File::open(path).ok()?.read(buffer).ok()?;
     if read < buffer.len() { buffer.get(..read) } else { None }
 }

@@ -112,7 +112,7 @@ async fn once(core: &Core, container: &ContainerRef, path: &str, expected: &'sta
 
 /// Why a download could not be read: for want of room here, which says nothing about the job, or because it is not what a job's directory holds.
 fn unread(path: &str, e: io::Error) -> Error {
-    if e.get_ref().is_some_and(|cause| cause.is::<NotKept>()) {
+    if e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotKept>) {
         return Error::new(Code::SetupFailed, format!("keep {path} of the job for as long as it is looked at"))
             .with_source(e)
             .with_hint("the job is unharmed; see that TMPDIR names a writable directory with free space, and ask again");

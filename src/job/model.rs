@@ -269,6 +269,7 @@ pub struct StartedJob {
 
 /// What came of asking for work.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one is made for each call, and the large one is what nearly all of them get")]
 pub enum Begun {
     /// There is a job.
     Job(StartedJob),

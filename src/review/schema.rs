@@ -11,7 +11,7 @@ pub fn document() -> Value {
     let text = |what: &str| json!({"type": "string", "description": what});
     let texts = |what: &str| json!({"type": "array", "items": {"type": "string"}, "description": what});
     let number_or_null = |kind: &str, what: &str| json!({"type": [kind, "null"], "description": what});
-    let finding = strict(json!({
+    let finding = strict(&json!({
         "severity": {"type": "string", "enum": severities},
         "title": text("one line"),
         "file": {"type": ["string", "null"], "description": "path below the repository's top"},
@@ -21,7 +21,7 @@ pub fn document() -> Value {
         "risk": text("what can go wrong"),
         "recommendation": text("what to do"),
     }));
-    strict(json!({
+    strict(&json!({
         "verdict": {"type": "string", "enum": verdicts},
         "confidence": number_or_null("number", "0 to 1"),
         "summary": text("the change and the judgement, in a few sentences"),
@@ -33,7 +33,7 @@ pub fn document() -> Value {
 }
 
 /// An object with exactly these properties.
-fn strict(properties: Value) -> Value {
+fn strict(properties: &Value) -> Value {
     let required: Vec<&String> = properties.as_object().map(|map| map.keys().collect()).unwrap_or_default();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }

@@ -164,7 +164,7 @@ mod tests {
             for (token, roots, field) in [(false, true, "server.token_file"), (true, false, "roots.allow"), (false, false, "server.token_file")] {
                 let refused = access(open, token, |s| {
                     if roots {
-                        rooted(s)
+                        rooted(s);
                     }
                 })
                 .err()
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn only_our_own_names_are_answered() {
         let access = access("127.0.0.2:7411", false, |s| {
-            s.server.allowed_hosts = vec!["Box.example".into(), "other.example:8080".into(), "2001:db8::1".into()]
+            s.server.allowed_hosts = vec!["Box.example".into(), "other.example:8080".into(), "2001:db8::1".into()];
         })
         .unwrap();
         let uri: Uri = "/mcp".parse().unwrap();

@@ -55,6 +55,7 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let access = Access::new(&settings, &address, |name| (name == "TOKEN_OF_A_TEST").then(|| TOKEN.to_owned())).unwrap();
         let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "the test awaits the handle itself")]
         let task = tokio::spawn(serve(Jobs::new(settings), access, listener, stop.clone()));
         Self { address, stop, task }
     }
