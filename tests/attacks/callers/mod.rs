@@ -170,7 +170,7 @@ fn rude_client(arena: &Arena) -> Option<String> {
     (0..64).for_each(|_| client.send_bytes(&piece));
     client.send_bytes(b"\"}}}\n");
     let list = client.request("tools/list", json!({}));
-    assert_eq!(list["result"]["tools"].as_array().map(Vec::len), Some(8), "the server goes on");
+    assert!(list["result"]["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "the server goes on");
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid())).expect("its status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     let peak = peak.expect("a peak");
