@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::labels;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, outcome_unknown};
 use crate::error::{Error, Result};
 
@@ -34,7 +35,7 @@ pub(super) async fn container(engine: &Engine, spec: &ContainerSpec) -> Result<(
             },
             made => {
                 if made.as_ref().is_err_and(outcome_unknown)
-                    && let Err(e) = remove_own(engine, spec).await
+                    && let Err(e) = forget(engine, spec).await
                 {
                     tracing::debug!(error = e.chain(), "what may have been made is left for the sweep");
                 }
@@ -63,6 +64,15 @@ async fn remove_own(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
         && is_own(&facts, spec)
     {
         engine.remove_container(&ContainerRef::Id(facts.id)).await?;
+    }
+    Ok(())
+}
+
+/// Removes the container, and the job's own volumes: without it they would look like those of a job that somebody removed.
+async fn forget(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
+    remove_own(engine, spec).await?;
+    for own in spec.volumes.iter().filter(|volume| volume.labels.contains_key(labels::JOB)) {
+        engine.remove_volume(&own.volume).await?;
     }
     Ok(())
 }

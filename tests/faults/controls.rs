@@ -151,7 +151,9 @@ fn turns_red(control: &Control) -> Result<(), Failed> {
     match catch_unwind(AssertUnwindSafe(|| (control.run)(&world))) {
         Ok(()) => Err(Failed::from(format!("nothing turned red without {}", control.point))),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            // A message without arguments is a plain text.
+            let plain = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = panic.downcast_ref::<String>().cloned().or(plain).unwrap_or_default();
             if text.contains(control.red) { Ok(()) } else { Err(Failed::from(format!("red for another reason: {text}"))) }
         }
     }
