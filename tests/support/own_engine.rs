@@ -196,6 +196,11 @@ impl OwnEngine {
         pids.len()
     }
 
+    /// The first process of the engine's namespace, as the host numbers it: everything of the engine and of its containers lies below it.
+    pub fn first(&self) -> u32 {
+        u32::try_from(self.first).expect("a process id")
+    }
+
     /// Processes of the engine's namespace by their name, as the host numbers them.
     pub fn processes(&self, name: &str) -> Vec<i32> {
         let here = std::fs::read_link(format!("/proc/{}/ns/pid", self.first)).expect("a namespace");

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::disk::{fill, free_again};
 use crate::case::{Case, Row};
+use crate::processes::below;
 use crate::support::own_engine::{Options, OwnEngine};
 use crate::support::weakened::weakened_image;
 use crate::world::{Expected, PATIENCE, World, job_id, quick_task};
@@ -42,9 +43,9 @@ fn held(options: Options, point: &str, ms: u32, state: &str) -> (OwnEngine, Worl
     assert_eq!(code, Some(0), "{out}{err}");
     let job = job_id(&out);
     world.wait_for(&job, |status| status["state"] == state);
-    // The part is a child of its own: `init` under another name until it has become Codex.
+    // The part is a process of its own, the same binary started once more.
     let begun = std::time::Instant::now();
-    while engine.processes("exe").is_empty() {
+    while !below(engine.first()).iter().any(|(_, line)| line.starts_with("/proc/self/exe")) {
         assert!(begun.elapsed() < PATIENCE, "no part of `init` runs");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
