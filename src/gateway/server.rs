@@ -220,7 +220,7 @@ impl Server {
 
     async fn housekeeping(self) {
         // By its own ticks the gateway knows whether it stood still.
-        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
         // A pass is dead to the second, and what streams under it too: the next look is when the first one ends.
         let mut due = self.next_sweep();
         let mut gauges = tokio::time::interval(GAUGES_EVERY);

@@ -95,7 +95,7 @@ impl Registry {
         self.persist_all(&touched);
     }
 
-    /// Called twice a second: notices when this did not happen for a while, and lets go of slots and places that nobody came back for.
+    /// Called once a second: notices when this did not happen for a while, and lets go of slots and places that nobody came back for.
     pub fn beat(&self) {
         let touched = {
             let mut state = lock(&self.state);
