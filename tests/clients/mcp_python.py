@@ -14,6 +14,10 @@ PROGRAM, MODE, REPOSITORY, TASK = sys.argv[1:5]
 ENGINE = "--no-engine" not in sys.argv
 
 TOOLS = {
+    "codex_consult",
+    "codex_consult_async",
+    "codex_review_changes",
+    "codex_review_changes_async",
     "codex_status", "codex_delegate", "codex_delegate_async", "codex_job_status", "codex_job_result",
     "codex_job_consume_result", "codex_job_cancel", "codex_job_list",
 }
