@@ -140,6 +140,7 @@ fn compose_runs_the_server_with_its_gateway() {
     }
     let consumed = remote.tool("codex_job_consume_result", json!({"job_id": result["meta"]["job_id"]}));
     assert_eq!(consumed["ok"], true, "{consumed:#}");
+    environment.nothing_is_left();
 
     let down = project.compose(&["down", "-v"]);
     assert!(!down.starts_with("failed"), "{down}");

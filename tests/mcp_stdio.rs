@@ -113,15 +113,6 @@ impl Session {
     }
 }
 
-/// What is left of a consumed job is removed beside the answer.
-fn nothing_is_left(environment: &Environment) {
-    let begun = std::time::Instant::now();
-    while !environment.leftovers().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "left: {:?}", environment.leftovers());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// A repository with one file of a line.
 fn small(environment: &Environment) -> Repository {
     environment.repository("repository", &[("hello.txt", b"hello\n".as_slice()), ("src/a.rs", b"fn a() {}\n".as_slice())])
@@ -228,7 +219,7 @@ async fn a_delegation_from_start_to_consume() {
         }
         assert!(session.resource(uri).await.is_err());
         assert_eq!(repository.fingerprint(), before, "the tree and .git are as they were");
-        nothing_is_left(&environment);
+        environment.nothing_is_left();
         session.close().await;
     }
 }
@@ -331,7 +322,7 @@ async fn jobs_outlive_their_client_are_listed_and_can_be_cancelled() {
     let envelope = second.failure("codex_job_consume_result", json!({"job_id": id})).await;
     assert_eq!(envelope["error"]["code"], "job_cancelled");
     assert!(envelope["partial"]["diff"].as_str().unwrap().contains("+part"), "{envelope:#}");
-    nothing_is_left(&environment);
+    environment.nothing_is_left();
     second.close().await;
 }
 
@@ -410,5 +401,5 @@ fn the_python_client_gets_through_in_both_eras() {
         assert!(output.status.success(), "{mode}: {out}\n{err}");
         assert!(out.contains("all passed"), "{mode}: {out}");
     }
-    nothing_is_left(&environment);
+    environment.nothing_is_left();
 }

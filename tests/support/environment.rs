@@ -92,6 +92,15 @@ impl Environment {
         names
     }
 
+    /// Waits until nothing is left: what a consumed job leaves is removed beside the answer of a server.
+    pub fn nothing_is_left(&self) {
+        let begun = std::time::Instant::now();
+        while !self.leftovers().is_empty() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "left: {:?}", self.leftovers());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// Runs the engine's client and gives the lines that it prints.
     pub fn docker(&self, arguments: &[&str]) -> Vec<String> {
         let output = self.command("docker").args(arguments).output().expect("the tests need the docker client");
