@@ -169,7 +169,13 @@ impl Life<'_> {
                 let (told, died) = self.soak.fleet.call(at, "codex_job_consume_result", &json!({"job_id": job}));
                 killed |= died;
                 let not_found = told["error"]["code"] == "job_not_found";
-                (!not_found && told["job_id"].as_str().or(told["error"]["details"]["job_id"].as_str()) == Some(job), not_found, told.to_string())
+                // Of a job that never ran, such as one that was removed while it was being started, the error is the result.
+                let never_ran = told["error"]["details"]["never_ran"] == true;
+                (
+                    never_ran || !not_found && told["job_id"].as_str().or(told["error"]["details"]["job_id"].as_str()) == Some(job),
+                    not_found,
+                    told.to_string(),
+                )
             }
         };
         // Who is killed while it removes the job has consumed it.
