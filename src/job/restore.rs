@@ -71,6 +71,11 @@ impl Word {
         }
     }
 
+    /// Whether it remembers that somebody removed this job by our rules.
+    fn was_revoked(&self, job_id: &str) -> bool {
+        matches!(self, Self::Knows { revoked, .. } if revoked.iter().any(|id| id == job_id))
+    }
+
     /// The jobs that it knows.
     pub(super) fn jobs(&self) -> &[String] {
         match self {
@@ -142,7 +147,12 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
             return Ok(None);
         }
     } else if word.is_leftover(id.as_str(), left.created_ms) {
-        return Ok(None);
+        let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Gone, Deliverer::life);
+        if word.was_revoked(id.as_str()) || life == Life::Gone {
+            return Ok(None);
+        }
+        // Removed before the gateway had heard of it: whoever delivers it meets that and leaves word.
+        return wait_for_word(core, id).await;
     } else if !known {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
         let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
@@ -169,6 +179,18 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     };
     let detail = "Its container and the volume with its result were removed from outside: nothing can be said about changes.";
     Ok(told.map(|labels| absent(core, labels, detail.to_owned())))
+}
+
+/// Looks for a moment whether the job, or the word that another process leaves of it, appears.
+async fn wait_for_word(core: &Core, id: &JobId) -> Result<Option<Observed>> {
+    let until = tokio::time::Instant::now() + OTHER_WITHIN;
+    while tokio::time::Instant::now() < until {
+        if let Sight::Job(seen) = status::look(core, id).await? {
+            return Ok(Some(*seen));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(None)
 }
 
 /// A job that the engine no longer holds and that cannot be made again.
@@ -224,14 +246,10 @@ async fn make_again(core: &Core, engine: &Engine, id: &JobId, left: Left) -> Res
         }
         Err(e) if e.details.get("conflict") == Some(&true.into()) => {
             // Another process was first; or somebody gave the name to something else, and then that is the answer.
-            let until = tokio::time::Instant::now() + OTHER_WITHIN;
-            while tokio::time::Instant::now() < until {
-                if let Sight::Job(seen) = status::look(core, id).await? {
-                    return Ok(Some(*seen));
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            return Err(e);
+            return match wait_for_word(core, id).await? {
+                Some(seen) => Ok(Some(seen)),
+                None => Err(e),
+            };
         }
         Err(e) if e.code == Code::ImageMissing => {
             let detail = format!(
