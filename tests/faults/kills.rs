@@ -348,7 +348,8 @@ impl Chain<'_> {
         let harmless = !harm.starter && !harm.cell && !harm.cancelled;
         let detail = text("detail");
         let fits = match state.as_str() {
-            "completed" => kind == "whole",
+            // Codex goes on without a command of the agent's that was killed in the cell; what that one would have written is missing.
+            "completed" => kind == "whole" || harm.cell && ran <= 1 && kind != "none",
             "interrupted" => harm.starter || harm.cell,
             "failed" => harm.cell,
             "cancelled" => harm.cancelled,
@@ -360,7 +361,7 @@ impl Chain<'_> {
             *tally.outcomes.entry(format!("{state}, {reason}, {kind}")).or_default() += 1;
             tally.lost += u64::from(state == "lost");
             tally.twice += u64::from(ran > 1);
-            if !fits || kind == "odd" {
+            if !fits || ran > 1 {
                 tally.untrue += 1;
                 tally.problems.push(format!("patch {kind} ({err}) of {last:#}"));
             }
