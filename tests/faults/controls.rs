@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::hands::removed::removed_then_swept;
+use crate::hands::removed::{removed_then_swept, removed_while_delivered};
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
 use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, nobody_else_consumes};
 use crate::processes::{signal, wait_until_stopped};
@@ -100,6 +100,14 @@ pub const CONTROLS: &[Control] = &[
             removed_then_swept(world);
         },
         red: "the sweep took it",
+    },
+    Control {
+        point: "fault.deliverers_word",
+        patience: 15,
+        run: |world| {
+            removed_while_delivered(world);
+        },
+        red: "job_not_found",
     },
 ];
 

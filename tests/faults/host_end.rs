@@ -225,7 +225,7 @@ fn burying(point: &str, expected: &Expected) -> Row {
 }
 
 /// A stopped process that does not outlive a failed case.
-struct Stopped(std::process::Child);
+pub struct Stopped(pub std::process::Child);
 
 impl Drop for Stopped {
     fn drop(&mut self) {

@@ -6,13 +6,23 @@ use serde_json::json;
 
 use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
 use crate::case::{Case, Row};
+use crate::host::{NEVER_RAN, appears};
+use crate::host_end::Stopped;
+use crate::processes::{signal, wait_until_stopped};
 use crate::support::docker;
-use crate::world::{Expected, World};
+use crate::world::{Expected, World, quick_task};
 
 const LOST: Expected = Expected { states: &["lost"], reasons: &["lost"], patches: &["lost"] };
 
 pub const CASES: &[Case] = &[
     Case { id: "hands.rm.running", fault: "docker rm -f of the job", step: "Codex runs", points: &[], run: running },
+    Case {
+        id: "hands.rm.delivering",
+        fault: "docker rm -f of the job",
+        step: "it is being delivered, the gateway has not heard of it",
+        points: &["deliver.admitting"],
+        run: || removed_while_delivered(&World::with(&[])),
+    },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
     Case { id: "hands.rm.twice", fault: "docker rm -f, and again when it was restored", step: "Codex runs", points: &[], run: twice },
     Case { id: "hands.rm.everything", fault: "docker rm -f and both volumes", step: "Codex runs", points: &[], run: everything },
@@ -54,6 +64,25 @@ fn running() -> Row {
     let count = docker(&["ps", "-aq", "--filter", &format!("label=anchorhold.job={job}")]).lines().count();
     assert_eq!(count, 1, "restored {count} times");
     world.aftermath(&job, &INTERRUPTED)
+}
+
+/// Whoever delivers it leaves word of how it ended; until then it is not unknown.
+pub fn removed_while_delivered(world: &World) -> Row {
+    world.warm();
+    let child = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitting=stop")]));
+    let job = appears(world);
+    wait_until_stopped(child.0.id());
+    remove(&job);
+    let mut asked = world.spawn(&["status", "--json", &job], &[]);
+    // It finds nothing but volumes. One that does not wait for the deliverer's word has ended by then; whether it waits already makes no difference.
+    let begun = Instant::now();
+    while asked.try_wait().expect("it is ours").is_none() && begun.elapsed() < std::time::Duration::from_secs(2) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    signal(child.0.id(), "CONT");
+    let told = asked.wait_with_output().expect("it ends");
+    assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
+    world.aftermath(&job, &NEVER_RAN)
 }
 
 fn pruned() -> Row {
