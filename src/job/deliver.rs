@@ -145,15 +145,21 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, co
         core.gateway.request(&engine, &core.settings, &record, gateway::DELIVERY_WITHIN).await.map(|_| ())
     }
     .instrument(tracing::error_span!("admit"));
-    let (packed, uploaded, admitted) = tokio::join!(packing, uploading, admitting);
-    let packed = packed.map_err(|e| Error::internal("pack the workspace").with_source(e))?;
-    match (packed, uploaded) {
-        (Ok(sent), Ok(())) => core.deliveries.keep(&labels.id, sent),
-        // A stream that was cut by the other side is not the cause.
-        (Err(Broken::Packing(e)), _) | (_, Err(e)) => return Err(e),
-        (Err(Broken::Stream), Ok(())) => return Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
-    }
-    admitted
+    let transferring = async {
+        let (packed, uploaded) = tokio::join!(packing, uploading);
+        let packed = packed.map_err(|e| Error::internal("pack the workspace").with_source(e))?;
+        match (packed, uploaded) {
+            (Ok(sent), Ok(())) => {
+                core.deliveries.keep(&labels.id, sent);
+                Ok(())
+            }
+            // A stream that was cut by the other side is not the cause.
+            (Err(Broken::Packing(e)), _) | (_, Err(e)) => Err(e),
+            (Err(Broken::Stream), Ok(())) => Err(Error::new(Code::EngineError, "deliver the workspace: the engine stopped reading")),
+        }
+    };
+    // An upload that failed is not kept waiting for a gateway that may have gone with the engine.
+    tokio::try_join!(transferring, admitting).map(|_| ())
 }
 
 /// Whether the container is what was asked for; before anything runs in it.

@@ -94,6 +94,15 @@ impl Pending {
     }
 }
 
+/// A delivery whose task ended early must not look as if it went on.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.outcome.borrow().is_none() {
+            self.outcome.send_replace(Some(Some(Told::new(&Error::internal("deliver the job: its task ended early")))));
+        }
+    }
+}
+
 impl Deliveries {
     fn known(&self) -> MutexGuard<'_, HashMap<JobId, Delivery>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -254,6 +263,8 @@ mod tests {
         let lost = JobId::random();
         drop(deliveries.begin(&lost));
         assert_eq!(deliveries.wait(&lost).await.unwrap_err().code, Code::Internal);
+        assert_eq!(deliveries.failure(&lost).unwrap().code, Code::Internal, "whoever watches it is told that");
+        assert!(deliveries.is_over(&lost), "nobody delivers it any more");
         for _ in 0..MAX_REMEMBERED * 2 {
             deliveries.begin(&JobId::random()).finish(&Ok(()));
         }

@@ -28,6 +28,8 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 /// How long several processes may take to agree on one gateway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// The longest pause, which they grow to.
+const RETRY_AT_LAST: Duration = Duration::from_secs(1);
 
 /// This process's way to the gateway.
 pub(super) struct Gateway {
@@ -271,6 +273,7 @@ impl Gateway {
         let until = Instant::now() + patience;
         let mut slot = self.session.lock().await;
         let mut answer_within = admin::ANSWER_WITHIN;
+        let mut pause = RETRY_AFTER;
         loop {
             let (kept, attempt) = match slot.take() {
                 Some(session) => (true, Ok(session)),
@@ -301,8 +304,10 @@ impl Gateway {
             if Instant::now() >= until || failure.details.get("status") == Some(&404.into()) {
                 return Err(failure);
             }
-            answer_within *= 2;
-            tokio::time::sleep(RETRY_AFTER).await;
+            // One that does not run refuses at once and hundreds of times; one that is slow needs longer each time, though never longer than there is patience.
+            answer_within = answer_within.saturating_mul(2).min(patience.max(admin::ANSWER_WITHIN));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_AT_LAST);
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::case::{Case, Row};
 use crate::support::own_engine::{Options, OwnEngine};
-use crate::support::weakened::product_image;
+use crate::support::weakened::{product_image, weakened_image};
 use crate::world::{Expected, PATIENCE, World, quick_task, slow_task};
 
 pub const CASES: &[Case] = &[
@@ -43,14 +43,21 @@ pub const CASES: &[Case] = &[
         fault: "kill -9 of the engine, started again",
         step: "the workspace is being uploaded",
         points: &[],
-        run: || during_delivery(OwnEngine::kill),
+        run: || during_delivery(OwnEngine::kill, &[]),
+    },
+    Case {
+        id: "engine.kill.admission",
+        fault: "kill -9 of the engine, started again",
+        step: "the workspace is being uploaded, the gateway has not heard of the job and dies with its engine",
+        points: &["deliver.admitting"],
+        run: || during_delivery(OwnEngine::kill, &[("ANCHORHOLD_FAULT", "deliver.admitting=wait:3000")]),
     },
     Case {
         id: "engine.stop.delivery",
         fault: "engine stopped, started again",
         step: "the workspace is being uploaded",
         points: &[],
-        run: || during_delivery(OwnEngine::stop),
+        run: || during_delivery(OwnEngine::stop, &[]),
     },
     Case {
         id: "engine.containerd.running",
@@ -98,12 +105,19 @@ fn away(live_restore: bool, fault: fn(&OwnEngine)) -> Row {
 }
 
 /// The engine goes in the middle of an upload. Who delivers waits for it and says how that ended; nothing ran half.
-fn during_delivery(fault: fn(&OwnEngine)) -> Row {
-    let engine = OwnEngine::start(&product_image(), Options::default());
-    let world = World::product_on(&engine.host(), &[]);
+fn during_delivery(fault: fn(&OwnEngine), points: &[(&str, &str)]) -> Row {
+    let (engine, world) = if points.is_empty() {
+        let engine = OwnEngine::start(&product_image(), Options::default());
+        let world = World::product_on(&engine.host(), &[]);
+        (engine, world)
+    } else {
+        let engine = OwnEngine::start(&weakened_image(), Options::default());
+        let world = World::with_on(&engine.host(), &[]);
+        (engine, world)
+    };
     world.warm();
     world.repo.bash("for n in 1 2 3 4 5 6 7 8; do head -c 30000000 /dev/urandom >$n.bin; done; git add .; git commit -qm large");
-    let child = world.spawn(&["delegate", "--json", "--", &quick_task()], &[]);
+    let child = world.spawn(&["delegate", "--json", "--", &quick_task()], points);
     let begun = std::time::Instant::now();
     let job = loop {
         let names = engine.docker(&["ps", "-a", "--filter", "status=created", "--filter", "label=anchorhold.job", "--format", "{{.Names}}"]);
