@@ -40,6 +40,7 @@ mod working_tree;
 pub mod readers {
     pub use super::diff::{Part, Record, parts, records};
     pub use super::listing::{Listed, parse as parse_listing};
+    pub use super::trees::{Tree, TreeEntry, parse as parse_tree};
 }
 
 pub use collect::{Collected, applies, apply, collect};

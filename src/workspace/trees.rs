@@ -57,8 +57,8 @@ impl Tree {
     }
 }
 
-/// Parses `<mode> <kind> <id> <size>\t<path>\0…`.
-fn parse(output: &[u8]) -> Result<Tree> {
+/// Parses `<mode> <kind> <id> <size>\t<path>\0…`. Errors: `worktree_error` for an answer that is not of that form, and where an object is missing.
+pub fn parse(output: &[u8]) -> Result<Tree> {
     let mut tree = Tree::default();
     for record in output.split(|b| *b == 0).filter(|record| !record.is_empty()) {
         let not_understood = || Error::new(Code::WorktreeError, "list the files of a commit: git's answer is not understood");

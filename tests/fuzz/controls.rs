@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anchorhold::protocol::manifest::Mode;
 use serde_json::{Value, json};
 
-use super::targets::{answer, assert_clean_path, display, patch, policy, review, within};
+use super::targets::{answer, assert_clean_path, display, patch, policy, review, trees, within};
 
 /// Whether a judge refuses.
 fn refuses(judge: impl FnOnce()) -> bool {
@@ -73,6 +73,16 @@ fn the_judge_of_paths_refuses_what_leaves_or_lies() {
     assert_clean_path(b"a/.github/b");
     for bad in [&b""[..], b"/a", b"a/../b", b"a//b", b"a\0", b".git/x", b"a/.GIT", b".git .", b"GIT~1", b".git:x", b".g\xe2\x80\x8cit"] {
         assert!(refuses(|| assert_clean_path(bad)), "{}", bad.escape_ascii());
+    }
+}
+
+#[test]
+fn the_judge_of_trees_refuses_what_no_working_tree_can_hold() {
+    let named: [&[u8]; 5] = [b"a", b"a-b", b"a/b", b"b/c", b"b/d"];
+    trees::judge(&[b"a", b"a-b", b"b/c", b"b/d"], &named);
+    let bad: [&[&[u8]]; 5] = [&[b"a", b"a-b", b"a/b"], &[b"b/d", b"b/c"], &[b"a", b"a"], &[b"z"], &[b"a", b"../b"]];
+    for paths in bad {
+        assert!(refuses(|| trees::judge(paths, &named)), "{paths:?}");
     }
 }
 

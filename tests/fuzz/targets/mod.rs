@@ -19,6 +19,7 @@ mod path;
 pub mod policy;
 mod program;
 pub mod review;
+pub mod trees;
 mod unpatch;
 
 /// One reader of hostile bytes, and what must hold whatever it is given.
@@ -53,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "policy", run: policy::run, seeds: policy::seeds, smoke: 9000 },
     Target { name: "program", run: program::run, seeds: program::seeds, smoke: 15_000 },
     Target { name: "review", run: review::run, seeds: review::seeds, smoke: 9000 },
+    Target { name: "trees", run: trees::run, seeds: trees::seeds, smoke: 18_000 },
 ];
 
 /// Calls `f` and fails if at its peak it held more memory than so many bytes and so many more a byte of input.
