@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::manifest::ObjectFormat;
 
 /// A path in a document that people and assistants read: escaped text, and the exact bytes where they are not UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShownPath {
     /// Escaped for display ([`crate::display::line`]).
     pub path: String,
