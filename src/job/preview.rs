@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::reviewing::UnderReview;
-use super::service::Core;
 use super::{Isolation, Jobs, StartRequest, authorities, check, start};
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -18,7 +17,7 @@ use crate::review::Facts;
 use crate::workspace::{Omitted, PlanOptions, SendManifest, SnapshotSummary, Uncommitted, manifest_of};
 
 /// What would be sent, and how the job would run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Preview {
     /// What kind of work.
     pub kind: JobKind,

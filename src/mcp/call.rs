@@ -34,7 +34,7 @@ pub enum Form {
 }
 
 /// Every key that a meta block may have, in the order in which it shows them; `codex://result-meta` is made from it.
-pub const KEYS: [(&str, Form); 34] = [
+pub const KEYS: [(&str, Form); 35] = [
     ("cwd", Form::Text),
     ("workspace_source", Form::Text),
     ("workspace_warning", Form::Text),
@@ -62,6 +62,7 @@ pub const KEYS: [(&str, Form); 34] = [
     ("untrusted_fields", Form::List),
     ("untrusted_boundary", Form::Text),
     ("usage", Form::Object),
+    ("rate_limit", Form::Object),
     ("context_summary", Form::Object),
     ("job_id", Form::Text),
     ("job_kind", Form::Text),
