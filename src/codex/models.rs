@@ -1,4 +1,4 @@
-//! The models that the pinned Codex CLI has in its own catalogue (`codex debug models`), those that it offers to people. Advice, no more: which of them
+//! The models that the pinned Codex CLI has in its own catalogue (`codex debug models --bundled`), those that it offers to people. Advice, no more: which of them
 //! an account may use is for the provider to say, and it may know others.
 
 /// The version whose catalogue this is.

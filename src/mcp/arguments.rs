@@ -79,7 +79,7 @@ impl Parameter {
                     schema.insert("maxLength".into(), json!(max));
                 }
                 if !control {
-                    schema.insert("pattern".into(), json!(r"^[^\u0000-\u001f\u007f]*$"));
+                    schema.insert("pattern".into(), json!(r"^[^\x00-\x1f\x7f]*$"));
                 }
             }
             Rule::Choice { values, .. } => {

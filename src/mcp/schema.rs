@@ -55,7 +55,11 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             }),
             &["job_id", "status", "poll_after_ms", "follow_up", "meta"],
         ),
-        ToolName::JobStatus | ToolName::JobCancel => success(
+        ToolName::JobCancel => success(
+            json!({"job_id": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"}, "result_available": {"type": "boolean"}}),
+            &["job_id", "status", "poll_after_ms", "result_available"],
+        ),
+        ToolName::JobStatus => success(
             json!({
                 "job_id": {"type": "string"}, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
                 "reason": TEXT_OR_NULL, "detail": {"type": "string"}, "elapsed_ms": {"type": "integer"}, "poll_after_ms": {"type": "integer"},
@@ -76,8 +80,8 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             &["jobs", "truncated"],
         ),
     };
-    // Its fields are in `docs/MCP.md`: here they would stand once a tool.
-    let error = json!({"properties": {"ok": {"const": false}, "error": {"type": "object"}}, "required": ["ok", "error", "meta"]});
+    // Its fields are in `codex://error-envelope`: here they would stand once a tool.
+    let error = json!({"properties": {"ok": {"const": false}}, "required": ["ok", "error", "meta"]});
     let mut schema = Map::new();
     schema.insert("type".into(), json!("object"));
     schema.insert("anyOf".into(), json!([success, error]));

@@ -66,7 +66,7 @@ const TASK: Parameter = Parameter {
     name: "task",
     rule: Rule::Text { min: 1, max: None, control: true },
     required: true,
-    description: "What to do, for somebody who sees only this repository and cannot ask back: goal, files, limits, how to check. At most 200000 bytes.",
+    description: "What to do, for somebody who sees only this repository and cannot ask: goal, files, limits, how to check. At most 200000 bytes.",
 };
 const QUESTION: Parameter = Parameter {
     name: "question",
@@ -78,7 +78,7 @@ const CONTEXT: Parameter = Parameter {
     name: "extra_context",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "What the repository does not say (ticket, log, intent): data for Codex, not instructions.",
+    description: "What the repository does not say (ticket, log): data, not instructions.",
 };
 const INSTRUCT: Parameter = Parameter {
     name: "developer_instructions",
@@ -98,39 +98,38 @@ const PATHS: Parameter = Parameter {
     name: "paths",
     rule: Rule::Texts { max: 1_000 },
     required: false,
-    description: "Only these files and directories, relative to workspace_root, literal. Null: all.",
+    description: "Only these files and directories, literal, below workspace_root. Null: all.",
 };
 const UNTRACKED: Parameter = Parameter {
     name: "untracked",
     rule: Rule::Choice { values: &UNTRACKED_WORDS, default: Some("explicit_only") },
     required: false,
-    description: "Untracked files of the working tree: explicit_only (those in paths), include (all not ignored), exclude.",
+    description: "Untracked files: explicit_only (those in paths), include (all not ignored), exclude.",
 };
 const WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path of a git repository, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory; over HTTP required.",
+    description: "Absolute path of a git repository or a directory in it, where Codex starts. Null: the client's first root, else the server's directory; over HTTP required.",
 };
-const MODEL: Parameter =
-    Parameter { name: "model", rule: WORD, required: false, description: "The provider's model name, e.g. gpt-5.5. Null: the configured default." };
+const MODEL: Parameter = Parameter { name: "model", rule: WORD, required: false, description: "E.g. gpt-5.5 (codex_models). Null: the default." };
 const EFFORT: Parameter = Parameter {
     name: "reasoning_effort",
     rule: Rule::Text { min: 0, max: Some(128), control: false },
     required: false,
-    description: "What the model takes, e.g. low, medium, high. Null: the model's default.",
+    description: "E.g. low, medium, high. Null: the model's default.",
 };
 const ISOLATION: Parameter = Parameter {
     name: "isolation",
     rule: Rule::Choice { values: &Isolation::VALUES, default: None },
     required: false,
-    description: "Which of the user's Codex settings enter the container: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
+    description: "Which of the user's Codex settings enter: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
 };
 const TIMEOUT: Parameter = Parameter {
     name: "timeout_seconds",
     rule: Rule::Integer { range: None },
     required: false,
-    description: "Seconds Codex may run, clamped to 10..600; null: 300. Then error timeout, with partial work.",
+    description: "Seconds Codex may run, 10..600; null: 300. Then error timeout, with partial work.",
 };
 // The ranges of these are the domain's, which also knows the settings.
 const BOUND: Rule = Rule::Integer { range: None };
@@ -168,7 +167,7 @@ const KEY: Parameter = Parameter {
     name: "idempotency_key",
     rule: Rule::Text { min: 1, max: Some(200), control: false },
     required: false,
-    description: "For safe retries: same key and arguments, same job, unpaid; other arguments: idempotency_conflict.",
+    description: "For retries: same key and arguments, same job, unpaid; other arguments: idempotency_conflict.",
 };
 const IGNORED: Parameter =
     Parameter { name: "include_ignored", rule: Rule::Flag, required: false, description: "Also send the ignored files that .worktreeinclude names." };
@@ -192,7 +191,7 @@ const JOB_WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path: a job of another directory then counts as not found. Null: any.",
+    description: "Absolute path: a job of another directory is then not found. Null: any.",
 };
 const WAIT: Parameter = Parameter {
     name: "wait_seconds",
@@ -373,9 +372,9 @@ impl ToolName {
     pub fn description(self) -> &'static str {
         match self {
             Self::Status => {
-                "Says whether a job would work now: engine, image, gateway, API key (only whether one is set), git, settings and limits in force. Changes, \
-                 starts and sends nothing, costs nothing; so the key's validity and the quota stay unknown. Call it first, or after an error about set-up; each \
-                 failed check carries the command that mends it. For one job use codex_job_status."
+                "Says whether a job would work now: engine, image, gateway, API key (only whether one is set), git, settings and limits. Changes and sends \
+                 nothing, costs nothing; so the key's validity and the quota stay unknown. Call it first, or after an error about set-up; each failed check \
+                 carries the command that mends it."
             }
             Self::Capabilities => {
                 "Describes this server: which tools cost a model run, which errors each may give, what it never does, and on request whole schemas. Reads and sends \
@@ -386,27 +385,25 @@ impl ToolName {
                  allowed. Advice: nobody is asked, nothing is sent, nothing is spent."
             }
             Self::Delegate => {
-                "Runs the Codex CLI on a copy of a git repository in a container without a network, waits for the end, and returns a patch to review. Nothing is \
-                 applied: working tree and .git stay as they are. The copy holds the tracked files with their uncommitted edits. The task and what Codex reads go to \
-                 the model provider, billed to the configured API key. For one self-contained change of a few minutes; longer or parallel work: \
-                 codex_delegate_async; what would be sent: codex_delegate_dry_run. Not for what needs a network, new packages or a push. Before applying `diff` \
-                 read `risk` and `applies`; `summary` is the agent's claim. If the call is cut off the job runs on: codex_job_list finds it."
+                "Runs the Codex CLI on a copy of a git repository in a container without a network, waits for the end, and returns a patch to review. Your files \
+                 never change. The copy holds the tracked files with their uncommitted edits. The task and what Codex reads go to the model provider, billed to the \
+                 configured API key. For one self-contained change of a few minutes; longer or parallel work: codex_delegate_async. Not for what needs a network, \
+                 new packages or a push. Before applying `diff` read `risk` and `applies`; `summary` is the agent's claim. If the call is cut off the job runs on: \
+                 codex_job_list finds it."
             }
             Self::DelegateAsync => {
                 "Starts the same as codex_delegate and returns a job_id at once. Same effects and cost: tracked files go into a container without a network, the task \
                  and what Codex reads to the model provider; your files never change. The job survives this server and this client. For more than a few minutes, or \
-                 for several tasks at once (those over the limit queue). Then codex_job_status with wait_seconds, and codex_job_result."
+                 for several tasks at once. Then codex_job_status with wait_seconds, and codex_job_result."
             }
             Self::DelegateDryRun => {
                 "Shows what codex_delegate would send, by the same checks: each file with its bytes, what is left out and why, files that look like secrets, which \
-                 instruction files Codex would load. Sends nothing, starts nothing, costs nothing. Call it before a first delegation of a repository. It does not \
-                 ask the engine: that is codex_status."
+                 instruction files Codex would load. Sends nothing, starts nothing, costs nothing. Call it before a first delegation of a repository."
             }
             Self::Consult => {
                 "Answers a question about a git repository: the Codex CLI reads a copy of the tracked files in a container without a network, and may run them there. \
                  Your files never change. Costs a model run on the configured API key; question, context and what Codex reads go to the model provider. For a second \
-                 opinion, a diagnosis or a plan; for changes use codex_delegate, for a diff codex_review_changes, for more than a few minutes codex_consult_async. \
-                 `summary` holds the answer: an agent's words, not facts."
+                 opinion, a diagnosis or a plan; for more than a few minutes use codex_consult_async. `summary` holds the answer: an agent's words, not facts."
             }
             Self::ConsultAsync => {
                 "Starts the same as codex_consult and returns a job_id at once. Same effects and cost: a copy of the tracked files goes into a container, what Codex \
@@ -416,8 +413,7 @@ impl ToolName {
                 "Reviews a change of a git repository and returns findings with severity, file and line, a verdict, and what was not shown. Your files never change: \
                  Codex gets the diff and a copy of the tree in a container without a network, may run tests there, and its edits are thrown away. Costs a model run on \
                  the configured API key; what Codex reads goes to the model provider. An empty change costs nothing (review_status not_run). A run that ends early \
-                 gives its findings so far in `partial`. Findings are an agent's claims: check them. What would be sent: codex_dry_run; long reviews: \
-                 codex_review_changes_async."
+                 gives its findings so far in `partial`. Findings are an agent's claims: check them. For long reviews use codex_review_changes_async."
             }
             Self::ReviewAsync => {
                 "Starts the same as codex_review_changes and returns a job_id at once (null where the change is empty). Same effects and cost: diff and tracked files go \
@@ -425,7 +421,7 @@ impl ToolName {
             }
             Self::DryRun => {
                 "Shows what codex_review_changes would look at and send, by the same checks: the changed files, what of them is not shown, each file with its bytes, \
-                 files that look like secrets, instruction files. Sends nothing, starts nothing, costs nothing. would_call_model false: the change is empty."
+                 files that look like secrets, instruction files. Sends nothing, starts nothing, costs nothing."
             }
             Self::JobStatus => {
                 "Says where one job stands: status (running, done, failed, cancelled, timeout), the finer state and reason, queue position, what Codex last did. Changes \

@@ -84,7 +84,8 @@ fn the_contracts_resources_are_what_the_server_serves() {
     let mut client = Client::open(&environment);
     let listed = client.request("resources/list", &json!({}));
     let uris: Vec<&str> = listed["result"]["resources"].as_array().unwrap().iter().map(|resource| resource["uri"].as_str().unwrap()).collect();
-    let expected = ["models", "error-envelope", "result-meta", "capabilities-result", "status-result", "params"].map(|name| format!("codex://{name}"));
+    let expected =
+        ["models", "error-envelope", "result-meta", "capabilities-result", "status-result", "params"].map(|name| format!("codex://{name}"));
     assert_eq!(uris, expected);
     let tools = client.request("tools/list", &json!({}))["result"]["tools"].clone();
     let listed = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
@@ -175,7 +176,10 @@ fn a_review_is_previewed_in_every_scope() {
             "workspace_root": root, "extra_context": "ticket 7", "model": null, "reasoning_effort": null, "isolation": null}),
     );
     complete("codex_dry_run", &tree);
-    assert_eq!((&tree["scope"], &tree["would_call_model"], &tree["paths"]), (&json!("working_tree"), &json!(true), &json!(["hello.txt", "notes.txt"])));
+    assert_eq!(
+        (&tree["scope"], &tree["would_call_model"], &tree["paths"]),
+        (&json!("working_tree"), &json!(true), &json!(["hello.txt", "notes.txt"]))
+    );
     assert_eq!(tree["context_summary"], json!({"files_changed": 2, "lines_added": 2, "lines_removed": 1}));
     assert_eq!((&tree["coverage"]["status"], &tree["coverage"]["untracked_files_included"]), (&json!("complete"), &json!(1)), "{tree:#}");
     let left = client.ok("codex_dry_run", &json!({"workspace_root": root}));

@@ -6,6 +6,7 @@
 mod support;
 
 mod free;
+mod models;
 mod refusals;
 mod table;
 mod wire;

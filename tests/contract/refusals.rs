@@ -38,7 +38,11 @@ fn arguments_that_break_a_rule_have_the_contracts_codes() {
         let blank = client.error(tool, &at(json!({field: " \n "})));
         assert_eq!((&blank["code"], &blank["invalid_arguments"][0]["field"]), (&json!("invalid_arguments"), &json!(field)), "{tool}");
         let large = client.error(tool, &at(json!({field: long})));
-        assert_eq!((&large["code"], &large["limit_bytes"], &large["actual_bytes"]), (&json!("input_too_large"), &json!(200_000), &json!(200_001)), "{tool}");
+        assert_eq!(
+            (&large["code"], &large["limit_bytes"], &large["actual_bytes"]),
+            (&json!("input_too_large"), &json!(200_000), &json!(200_001)),
+            "{tool}"
+        );
         assert_eq!(large["repair"]["next_step"], "reduce_input");
         let bad = client.error(tool, &at(json!({field: "x", "isolation": "none"})));
         assert_eq!(bad["details"]["allowed_values"], json!(["inherit", "ignore-config", "ignore-rules"]), "{tool}");

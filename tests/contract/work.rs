@@ -8,19 +8,8 @@ use super::support::rehearsal::{Step, task};
 use super::table::complete;
 use super::wire::Client;
 
-const META: [&str; 11] = [
-    "cwd",
-    "tier",
-    "sandbox",
-    "isolation",
-    "timeout_seconds",
-    "elapsed_ms",
-    "job_id",
-    "job_kind",
-    "usage",
-    "fingerprint",
-    "server_version",
-];
+const META: [&str; 11] =
+    ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms", "job_id", "job_kind", "usage", "fingerprint", "server_version"];
 
 #[track_caller]
 fn meta(content: &Value, kind: &str) {
@@ -163,7 +152,10 @@ fn the_tools_that_wait_answer_with_the_contracts_fields() {
     );
     complete("codex_review_changes", &reviewed);
     meta(&reviewed, "review");
-    assert_eq!((&reviewed["verdict"], &reviewed["confidence"], &reviewed["review_status"]), (&json!("concerns"), &json!("medium"), &json!("completed")));
+    assert_eq!(
+        (&reviewed["verdict"], &reviewed["confidence"], &reviewed["review_status"]),
+        (&json!("concerns"), &json!("medium"), &json!("completed"))
+    );
     for field in ["severity", "title", "file", "line", "line_end", "evidence", "risk", "recommendation"] {
         assert!(reviewed["findings"][0].get(field).is_some(), "{field}");
     }
@@ -207,7 +199,8 @@ fn ignored_inputs_come_on_request_and_the_patch_still_fits() {
     // A change to one of them is a change of the tree, and told as such.
     let steps = task(&[Step::Shell("echo CHANGED=1 >> .env; unlink build/cache.txt"), Step::Say("changed")]);
     let changed = client.ok("codex_delegate", &json!({"task": steps, "workspace_root": repository.text(), "include_ignored": true}));
-    let found: Vec<_> = changed["files"].as_array().unwrap().iter().map(|file| (file["path"].as_str().unwrap(), file["status"].as_str().unwrap())).collect();
+    let found: Vec<_> =
+        changed["files"].as_array().unwrap().iter().map(|file| (file["path"].as_str().unwrap(), file["status"].as_str().unwrap())).collect();
     assert_eq!(found, [(".env", "modified"), ("build/cache.txt", "deleted")], "{changed:#}");
     assert_eq!((&changed["applies"]["ok"], &changed["applies"]["exact"]), (&json!(true), &json!(true)));
     assert!(changed["meta"]["compat_warnings"].as_array().unwrap().iter().any(|warning| warning.as_str().unwrap().contains(".worktreeinclude")));

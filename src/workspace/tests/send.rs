@@ -131,6 +131,23 @@ fn the_manifest_is_what_would_be_sent() {
 }
 
 #[test]
+fn what_no_commit_holds_is_counted_by_content() {
+    let repo = with_ignored();
+    let before = repo.plan_with(WITH).unwrap().uncommitted().unwrap();
+    // The ignored ones are not untracked, whoever asks for them.
+    assert_eq!((before.tracked, before.untracked), (Some(0), 3), "link, plain, vendor/deep/y.jar");
+    // Touched, not changed; changed; gone.
+    let same = std::fs::read(repo.path("a.txt")).unwrap();
+    repo.write("a.txt", same);
+    repo.write(".gitignore", ".env\nbuild/\n*.cache\nplain\n");
+    repo.remove("dir/b.txt");
+    let fingerprint_before = fingerprint(&repo.top());
+    let after = repo.plan().unwrap().uncommitted().unwrap();
+    assert_eq!((after.tracked, after.untracked), (Some(2), 2));
+    assert_eq!(fingerprint(&repo.top()), fingerprint_before);
+}
+
+#[test]
 fn what_was_not_looked_at_is_said() {
     let repo = Repo::new();
     repo.write("big.txt", "x".repeat(300 << 10));
