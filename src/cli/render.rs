@@ -223,6 +223,7 @@ fn snapshot_notes(snapshot: &SnapshotSummary) -> Vec<String> {
     add(snapshot.lfs_pointer_count, "Git LFS files were sent as pointers");
     add(snapshot.left_out_count, "tracked paths were not sent");
     add(snapshot.included_count, "ignored or untracked files were sent, because .worktreeinclude names them");
+    add(snapshot.included_secret_named, "of these have a name that usually means a secret");
     add(snapshot.sparse_files, "tracked files are left out by the sparse checkout");
     add(snapshot.unmerged_files, "unmerged files were sent as they lie in the working tree");
     notes

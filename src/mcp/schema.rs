@@ -85,9 +85,6 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
     let mut schema = Map::new();
     schema.insert("type".into(), json!("object"));
     schema.insert("anyOf".into(), json!([success, error]));
-    if let Some(definitions) = definitions_of(&schema) {
-        schema.insert("$defs".into(), definitions);
-    }
     schema
 }
 
@@ -160,24 +157,13 @@ pub fn handle_or_result(kind: JobKind) -> Map<String, Value> {
     schema
 }
 
-/// Stands for `{"type": ["string", "null"]}`, which most schemas need several times.
-const TEXT_OR_NULL: Reference = Reference { at: "#/$defs/text" };
+/// `{"type": ["string", "null"]}`, which most schemas need several times. A reference to a definition would take more bytes.
+const TEXT_OR_NULL: Nullable = Nullable { kind: ["string", "null"] };
 
 #[derive(Clone, Copy, serde::Serialize)]
-struct Reference {
-    #[serde(rename = "$ref")]
-    at: &'static str,
-}
-
-fn definitions_of(schema: &Map<String, Value>) -> Option<Value> {
-    fn uses(value: &Value) -> bool {
-        match value {
-            Value::Object(map) => map.contains_key("$ref") || map.values().any(uses),
-            Value::Array(items) => items.iter().any(uses),
-            _ => false,
-        }
-    }
-    schema.values().any(uses).then(|| json!({"text": {"type": ["string", "null"]}}))
+struct Nullable {
+    #[serde(rename = "type")]
+    kind: [&'static str; 2],
 }
 
 fn success(properties: Value, required: &[&str]) -> Value {

@@ -74,6 +74,9 @@ pub struct SnapshotSummary {
     /// How many there are.
     #[serde(default)]
     pub included_count: u64,
+    /// Of these, how many have a name that usually means a secret.
+    #[serde(default)]
+    pub included_secret_named: u64,
     /// Submodules: empty directories in the cell. The first 200.
     pub submodules: Vec<ShownPath>,
     /// How many there are.

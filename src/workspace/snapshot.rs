@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Cursor, Root};
 use super::listing::{self, Extra, Listed};
+use super::names::Name;
 use super::repo::{self, Repository};
 use super::send::Origin;
 use super::shadow::Shadow;
@@ -206,6 +207,7 @@ impl SnapshotSummary {
         };
         self.untracked_sent = true;
         *count += 1;
+        self.included_secret_named += u64::from(origin == Origin::Included && Name::new(path).secret());
         if list.len() < SHOWN {
             list.push(ShownPath::new(path));
         }

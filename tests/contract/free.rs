@@ -160,6 +160,20 @@ fn a_delegation_is_previewed_and_nothing_is_made() {
     assert_eq!(preview["manifest"]["files"], 7);
     let warnings = preview["security_warnings"].as_array().unwrap();
     assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains(".worktreeinclude")) && warnings.len() == 2, "{warnings:?}");
+
+    // The command line shows the same, to people and as a document.
+    let run = |arguments: &[&str]| {
+        let output = environment.anchorhold(arguments).current_dir(repository.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let document: Value = serde_json::from_str(&run(&["delegate", "--dry-run", "--include-ignored", "--json", "Make it so"])).unwrap();
+    assert_eq!(document["preview"]["manifest"], preview["manifest"]);
+    let text = run(&["delegate", "--dry-run", "--include-ignored", "Make it so"]);
+    assert!(text.contains("would send 7 files") && text.contains("  .env (a file of this name usually holds a secret, not tracked)"), "{text}");
+    assert!(run(&["consult", "--dry-run", "Why?"]).contains("would send 5 files"));
+    let reviewed: Value = serde_json::from_str(&run(&["review", "--dry-run", "--base", "base", "--include-ignored", "--json"])).unwrap();
+    assert_eq!((&reviewed["preview"]["manifest"]["included_count"], &reviewed["preview"]["change"]["omitted_count"]), (&json!(2), &json!(0)));
     assert_eq!(repository.fingerprint(), before);
     assert_eq!(environment.leftovers(), Vec::<String>::new());
 }

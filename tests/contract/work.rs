@@ -194,6 +194,9 @@ fn ignored_inputs_come_on_request_and_the_patch_still_fits() {
     let files: Vec<&str> = with["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
     assert_eq!(files, ["seen.txt", "src/a.rs"], "{with:#}");
     assert_eq!((&with["snapshot"]["included_count"], &with["applies"]["ok"]), (&json!(2), &json!(true)));
+    let warned =
+        with["meta"]["security_warnings"].as_array().unwrap().iter().any(|warning| warning.as_str().unwrap().contains("1 with a name that usually"));
+    assert!(warned && without["meta"]["security_warnings"] == json!([]), "{with:#}");
     assert_eq!(with["ignored"][0]["path"], "build/new.txt", "what the agent makes where the rules ignore it stays out");
 
     // A change to one of them is a change of the tree, and told as such.

@@ -53,6 +53,7 @@ fn ignored_files_are_sent_only_when_asked_and_listed_by_themselves() {
     assert_eq!(snapshot.tree[b"link".as_slice()], link("/etc/passwd"), "a link is sent as its text");
     assert!(!snapshot.tree.values().any(|(_, bytes)| bytes == b"no"));
     assert_eq!((snapshot.summary.included_count, snapshot.summary.untracked_sent), (4, true));
+    assert_eq!((snapshot.summary.included_secret_named, manifest.included_bytes), (1, 8 + 1 + 11 + 22));
     assert_eq!(snapshot.summary.files, manifest.files);
 }
 
