@@ -92,6 +92,8 @@ pub enum Code {
     IdempotencyConflict,
     /// The job that the idempotency key names is gone.
     IdempotencyResultUnavailable,
+    /// Another start with the same idempotency key is under way.
+    IdempotencyInProgress,
     /// A review found something at or above the threshold.
     ReviewFindings,
     /// A review ended before it had looked at everything; what it found is there.
@@ -102,6 +104,8 @@ pub enum Code {
     ResourceNotFound,
     /// Not possible in this design.
     Unsupported,
+    /// A conversation of the user's cannot be handed over: no cell has access to it.
+    TransferUnsupported,
     /// A program that a set-up step needs is missing or failed.
     SetupFailed,
     /// The gateway's ledger is not what was written.
@@ -115,6 +119,63 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every one of them; `tests/architecture.rs` holds it against the table below.
+    pub const ALL: &[Self] = &[
+        Self::InvalidArguments,
+        Self::InvalidWorkspaceRoot,
+        Self::WorkspaceOutsideRoots,
+        Self::InputTooLarge,
+        Self::WorkspaceTooLarge,
+        Self::NotAGitRepo,
+        Self::GitUnavailable,
+        Self::WorktreeError,
+        Self::UnsafeRepository,
+        Self::InvalidModel,
+        Self::InvalidReasoningEffort,
+        Self::UnsupportedIsolation,
+        Self::InvalidScope,
+        Self::InvalidBase,
+        Self::InvalidCommit,
+        Self::InvalidPaths,
+        Self::InvalidConfig,
+        Self::EngineUnavailable,
+        Self::EngineError,
+        Self::ImageMissing,
+        Self::ImageMismatch,
+        Self::IsolationMismatch,
+        Self::GatewayUnavailable,
+        Self::CodexAuthRequired,
+        Self::CodexRateLimited,
+        Self::ProviderUnreachable,
+        Self::NonzeroExit,
+        Self::InvalidJson,
+        Self::SchemaViolation,
+        Self::Timeout,
+        Self::TokenBudget,
+        Self::GatewayLimit,
+        Self::OutOfMemory,
+        Self::OutOfDisk,
+        Self::JobNotFound,
+        Self::JobRunning,
+        Self::JobCancelled,
+        Self::JobFailed,
+        Self::JobLost,
+        Self::IdempotencyConflict,
+        Self::IdempotencyResultUnavailable,
+        Self::IdempotencyInProgress,
+        Self::ReviewFindings,
+        Self::ReviewPartial,
+        Self::ApplyConflict,
+        Self::ResourceNotFound,
+        Self::Unsupported,
+        Self::TransferUnsupported,
+        Self::SetupFailed,
+        Self::LedgerBroken,
+        Self::WaitTimeout,
+        Self::Interrupted,
+        Self::Internal,
+    ];
+
     /// The stable text form.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -159,11 +220,13 @@ impl Code {
             Self::JobLost => "job_lost",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::IdempotencyResultUnavailable => "idempotency_result_unavailable",
+            Self::IdempotencyInProgress => "idempotency_in_progress",
             Self::ReviewFindings => "review_findings",
             Self::ReviewPartial => "review_partial",
             Self::ApplyConflict => "apply_conflict",
             Self::ResourceNotFound => "resource_not_found",
             Self::Unsupported => "unsupported",
+            Self::TransferUnsupported => "transfer_unsupported",
             Self::SetupFailed => "setup_failed",
             Self::LedgerBroken => "ledger_broken",
             Self::WaitTimeout => "wait_timeout",
@@ -193,7 +256,8 @@ impl Code {
             | Self::InvalidPaths
             | Self::InvalidConfig
             | Self::IdempotencyConflict
-            | Self::Unsupported => 2,
+            | Self::Unsupported
+            | Self::TransferUnsupported => 2,
             Self::EngineUnavailable
             | Self::EngineError
             | Self::ImageMissing
@@ -213,7 +277,7 @@ impl Code {
             Self::Timeout => 7,
             Self::JobCancelled => 8,
             Self::JobNotFound | Self::JobLost | Self::IdempotencyResultUnavailable | Self::ResourceNotFound => 9,
-            Self::JobRunning => 10,
+            Self::JobRunning | Self::IdempotencyInProgress => 10,
             Self::ApplyConflict => 11,
             Self::LedgerBroken => 12,
             Self::ReviewFindings => 20,
@@ -230,6 +294,7 @@ impl Code {
             self,
             Self::CodexRateLimited
                 | Self::JobRunning
+                | Self::IdempotencyInProgress
                 | Self::WaitTimeout
                 | Self::Timeout
                 | Self::ProviderUnreachable

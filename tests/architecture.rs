@@ -199,6 +199,8 @@ fn every_error_code_is_documented_with_its_exit_code() {
     let (texts, _) = texts.split_once("fn exit_code").unwrap();
     let codes: Vec<&str> = texts.split('"').skip(1).step_by(2).collect();
     assert!(codes.len() > 30, "{codes:?}");
+    let all: Vec<&str> = anchorhold::error::Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(all, codes, "`Code::ALL` has each code, in the order of the table");
     for code in codes {
         assert_eq!(page.matches(&format!("`{code}`")).count(), 1, "docs/CLI.md names {code} once, in the row of its exit code");
     }

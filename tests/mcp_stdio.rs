@@ -125,7 +125,7 @@ async fn without_an_engine_the_tools_are_there_and_the_end_is_prompt() {
     let repository = small(&environment);
     for era in [LEGACY, modern()] {
         let session = Session::open(&environment, era).await;
-        assert_eq!(session.client.list_tools(None).await.unwrap().tools.len(), 12);
+        assert_eq!(session.client.list_tools(None).await.unwrap().tools.len(), 17);
         let status = session.call("codex_status", json!({})).await;
         assert_eq!(status["ready"], false);
         assert!(status["readiness_detail"].as_str().unwrap().starts_with("engine: "), "{status:#}");

@@ -4,7 +4,7 @@ use super::output::{Output, error_value};
 use super::progress::Reporter;
 use super::reports::{self, Report, Reports};
 use super::review::{RunArgs, added};
-use super::{delegate, follow, render};
+use super::{delegate, dry_run, follow, render};
 use crate::display;
 use crate::error::Result;
 use crate::job::{Additions, JobResult, Jobs, Work};
@@ -32,7 +32,11 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     let reports = args.reports.checked(out.json(), &FORMS)?;
     let question = delegate::task(&args.question, std::io::stdin())?;
     let more = Additions { extra_context: args.context.as_deref().map(added).transpose()?, ..Additions::default() };
+    let dry = args.run.dry_run;
     let request = args.run.request(Work::Consult { question, more })?;
+    if dry {
+        return dry_run::run(out, jobs, request).await;
+    }
     let mut reporter = Reporter::new(out, false);
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
     let id = started.status.job_id;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::Output;
 use super::progress::Reporter;
-use super::{follow, render};
+use super::{dry_run, follow, render};
 use crate::error::{Code, Error, Result};
 use crate::job::{Isolation, Jobs, StartRequest, Work};
 use crate::telemetry::TraceContext;
@@ -53,6 +53,12 @@ pub(super) struct Args {
     /// Which of your own Codex settings the job gets
     #[arg(long, value_name = "KIND", value_parser = Isolation::VALUES, default_value = "inherit")]
     isolation: String,
+    /// Also send the ignored and untracked files that the file .worktreeinclude names
+    #[arg(long)]
+    include_ignored: bool,
+    /// Say what would be sent, and send nothing: no job, no cost
+    #[arg(long, conflicts_with_all = ["detach", "diff"])]
+    dry_run: bool,
     /// The same key with the same arguments names the same job instead of starting another
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -70,9 +76,13 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
         idle_seconds: args.idle,
         token_budget: args.max_tokens,
         on_behalf: false,
+        include_ignored: args.include_ignored,
         idempotency_key: args.idempotency_key,
         trace: trace(),
     };
+    if args.dry_run {
+        return dry_run::run(out, jobs, request).await;
+    }
     if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
 }
 

@@ -58,6 +58,7 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         idle_seconds: None,
         token_budget: None,
         on_behalf: false,
+        include_ignored: false,
         idempotency_key: None,
         trace: None,
     };

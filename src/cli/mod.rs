@@ -16,6 +16,7 @@ mod delegate;
 mod demo;
 mod diff;
 mod doctor;
+mod dry_run;
 mod follow;
 mod gateway;
 mod gc;

@@ -175,6 +175,11 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
     if result.sealed.as_ref().is_some_and(|sealed| sealed.resealed) {
         lines.push("sealed by a second start, since the first one died".to_owned());
     }
+    if result.changed_inputs().next().is_some() {
+        lines.push(
+            "the patch changes files that no commit has, sent because .worktreeinclude names them: it fits the working tree, not a commit".to_owned(),
+        );
+    }
     lines.extend(snapshot_notes(&result.snapshot));
     if lines.is_empty() {
         return String::new();
@@ -217,6 +222,8 @@ fn snapshot_notes(snapshot: &SnapshotSummary) -> Vec<String> {
     add(snapshot.submodule_count, "submodules were sent as empty directories");
     add(snapshot.lfs_pointer_count, "Git LFS files were sent as pointers");
     add(snapshot.left_out_count, "tracked paths were not sent");
+    add(snapshot.included_count, "ignored or untracked files were sent, because .worktreeinclude names them");
+    add(snapshot.included_secret_named, "of these have a name that usually means a secret");
     add(snapshot.sparse_files, "tracked files are left out by the sparse checkout");
     add(snapshot.unmerged_files, "unmerged files were sent as they lie in the working tree");
     notes

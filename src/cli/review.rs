@@ -7,7 +7,7 @@ use serde_json::json;
 use super::output::Output;
 use super::progress::Reporter;
 use super::reports::{self, FailOn, Report, Reports};
-use super::{delegate, follow};
+use super::{delegate, dry_run, follow};
 use crate::error::{Code, Error, Result};
 use crate::job::{Additions, Begun, Isolation, JobId, JobResult, Jobs, StartRequest, Work};
 use crate::protocol::result::{Reason, Usage};
@@ -77,6 +77,12 @@ pub(super) struct RunArgs {
     /// Which of your own Codex settings the job gets
     #[arg(long, value_name = "KIND", value_parser = Isolation::VALUES, default_value = "inherit")]
     isolation: String,
+    /// Also send the ignored and untracked files that the file .worktreeinclude names; of commits, the base's
+    #[arg(long)]
+    include_ignored: bool,
+    /// Say what would be sent, and send nothing: no job, no report, no cost
+    #[arg(long, conflicts_with_all = ["format", "output"])]
+    pub(super) dry_run: bool,
     /// The same key with the same arguments names the same job instead of starting another; the job is kept
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -95,6 +101,7 @@ impl RunArgs {
             idle_seconds: self.idle,
             token_budget: self.max_tokens,
             on_behalf: false,
+            include_ignored: self.include_ignored,
             idempotency_key: self.idempotency_key,
             trace: delegate::trace(),
         })
@@ -114,7 +121,11 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     let change = ReviewRequest { paths: args.paths, untracked, ..ReviewRequest::new(scope) };
     let more = Additions { extra_context: args.context.as_deref().map(added).transpose()?, ..Additions::default() };
     let model = args.run.model.clone();
+    let dry = args.run.dry_run;
     let request = args.run.request(Work::Review { change, more })?;
+    if dry {
+        return dry_run::run(out, jobs, request).await;
+    }
 
     let mut reporter = Reporter::new(out, false);
     let (begun, cancel_now) = follow::begin(jobs, request, &mut reporter).await?;

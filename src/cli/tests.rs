@@ -345,3 +345,62 @@ fn colours_are_asked_for_by_name() {
     assert!(Output::new(false, false, ColorChoice::Always).paint().0);
     assert!(!Output::new(false, false, ColorChoice::Never).paint().0);
 }
+
+#[test]
+fn a_dry_run_shows_what_would_leave_and_nothing_steers_the_terminal() {
+    use crate::job::{Isolation, Preview};
+    use crate::workspace::{InstructionFile, Origin, SecretLooking, SendEntry, SendManifest, Uncommitted};
+    let hostile = || ShownPath::new(HOSTILE.as_bytes());
+    let manifest = SendManifest {
+        files: 2,
+        bytes: 12_345,
+        entries: vec![SendEntry { path: hostile(), bytes: 12_345, mode: "100644".into(), origin: Origin::Tracked }],
+        entry_count: 300,
+        included: vec![hostile()],
+        included_count: 1,
+        secret_looking: vec![SecretLooking { path: hostile(), note: HOSTILE.into(), origin: Origin::Included }],
+        secret_looking_count: 1,
+        instruction_files: vec![InstructionFile { path: hostile(), bytes: 3, at_start: true, origin: Origin::Base }],
+        instruction_file_count: 1,
+        ..SendManifest::default()
+    };
+    let preview = Preview {
+        kind: JobKind::Delegate,
+        workspace: PathBuf::from(HOSTILE),
+        root: PathBuf::from(HOSTILE),
+        subdirectory: None,
+        head_subject: Some(HOSTILE.into()),
+        model: Some(HOSTILE.into()),
+        reasoning_effort: None,
+        isolation: Isolation::Inherit,
+        inherited: Default::default(),
+        prompt_bytes: 900,
+        bounds: crate::job::preview::PreviewBounds { deadline_seconds: 60, queue_seconds: 60, idle_seconds: 60, max_tokens: 7 },
+        snapshot: SnapshotSummary { head: Some("0123456789abcdef".into()), ..SnapshotSummary::default() },
+        manifest,
+        uncommitted: Some(Uncommitted { tracked: Some(1), untracked: 2 }),
+        change: None,
+        blocked: Some(Error::new(Code::CodexAuthRequired, "no key").with_hint(HOSTILE)),
+    };
+    let text = super::dry_run::text(&preview, PLAIN);
+    harmless(&text);
+    for part in [
+        "would send 2 files, 12.3 kB",
+        "Nothing was sent now",
+        "1 file with edits, 2 untracked files (not sent)",
+        "May hold a secret, and would be sent: 1",
+        "(loaded at the start, as in the base)",
+        "Sent: 300",
+        "and 299 more",
+        "at most 7",
+        "A start would fail now:",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert_eq!(super::dry_run::value(&preview)["blocked"]["code"], "codex_auth_required");
+    let parsed = Cli::try_parse_from(["anchorhold", "delegate", "--dry-run", "--include-ignored", "x"]);
+    assert!(parsed.is_ok());
+    for wrong in [["delegate", "--dry-run", "--detach", "x"], ["review", "--dry-run", "--format", "sarif"]] {
+        assert!(Cli::try_parse_from(std::iter::once("anchorhold").chain(wrong)).is_err(), "{wrong:?}");
+    }
+}

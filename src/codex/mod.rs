@@ -2,5 +2,6 @@
 
 pub mod command;
 pub mod events;
+pub mod models;
 pub mod prompt;
 pub mod settings;

@@ -13,6 +13,7 @@ fn request() -> StartRequest {
         idle_seconds: None,
         token_budget: None,
         on_behalf: false,
+        include_ignored: false,
         idempotency_key: None,
         trace: None,
     }

@@ -1,7 +1,7 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
-//! [`start`] and [`deliver`] make a job, [`reviewing`] is what a review has besides, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`start`] and [`deliver`] make a job, [`preview`] says what that would send, [`reviewing`] is what a review has besides, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
 //! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
 //! [`consume`], [`bury`] and [`gc`] end it, and [`claim`] decides who of several may. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
@@ -34,6 +34,7 @@ mod list;
 mod log;
 pub mod model;
 mod overstay;
+pub mod preview;
 pub mod readiness;
 mod restore;
 mod reviewing;
@@ -62,4 +63,5 @@ pub mod readers {
 }
 
 pub use model::*;
+pub use preview::{Preview, PreviewChange};
 pub use service::Jobs;

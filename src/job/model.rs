@@ -113,6 +113,8 @@ pub struct StartRequest {
     pub token_budget: Option<u64>,
     /// An assistant asks, not the person whose settings these are: it may have fewer tokens than `limits.tokens`, not more.
     pub on_behalf: bool,
+    /// Also send the untracked and ignored files that `.worktreeinclude` names; in a review of commits the base's file.
+    pub include_ignored: bool,
     /// 1 to 200 characters; the same key with the same arguments gives the same job.
     pub idempotency_key: Option<String>,
     /// The caller's place in a trace, which the job's steps become part of.
@@ -353,6 +355,12 @@ impl JobResult {
             (Some(sealed), false) => sealed.seal.changed,
             _ => 0,
         }
+    }
+
+    /// Changed files that were sent along though no commit has them: the patch fits the working tree, not a commit. As far as the snapshot lists them.
+    pub fn changed_inputs(&self) -> impl Iterator<Item = &FileChange> {
+        let sent: std::collections::HashSet<&ShownPath> = self.snapshot.included.iter().collect();
+        self.files.iter().filter(move |file| sent.contains(file.old_path.as_ref().unwrap_or(&file.path)))
     }
 
     /// The whole workspace was compared, and all that changed is what no patch can carry.

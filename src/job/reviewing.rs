@@ -13,7 +13,7 @@ use crate::protocol::repo_path::RepoPath;
 use crate::protocol::result::{Reason, Usage};
 use crate::review::answer::{self, Answer, Fault, Notes};
 use crate::review::{Change, Facts, Review, ReviewScope, Verdict};
-use crate::workspace::{Plan, ReviewPlan, ReviewRequest};
+use crate::workspace::{Omitted, Plan, ReviewPlan, ReviewRequest};
 
 /// A change on its way into a job.
 pub(super) struct UnderReview {
@@ -23,20 +23,24 @@ pub(super) struct UnderReview {
     pub document: Bytes,
     /// SHA-256 of that, hex; a label of the job, which the job cannot change.
     pub facts_sha256: String,
-    facts: Facts,
+    pub facts: Facts,
+    /// Changed files that the diff does not show. The first 200.
+    pub omitted: Vec<Omitted>,
+    /// How many there are.
+    pub omitted_count: u64,
 }
 
 /// Reads the change, and the names of what will be sent. Blocking.
 pub(super) fn plan(settings: &Settings, workspace: &Path, asked: &ReviewRequest) -> Result<(Plan, UnderReview)> {
     let found = crate::workspace::plan_review_within(workspace, &settings.roots.allow, &settings.workspace, asked)?;
-    let ReviewPlan { plan, diff, change, coverage, .. } = found;
+    let ReviewPlan { plan, diff, change, coverage, omitted, omitted_count } = found;
     let facts = Facts::new(change, coverage, asked.paths.clone());
     let document = serde_json::to_vec(&facts).map_err(|e| Error::internal("write the facts of a review").with_source(e))?;
     if document.len() as u64 > Facts::MAX_BYTES {
         return Err(Error::new(Code::WorkspaceTooLarge, "review the change: it touches too many files").with_hint("name some of its paths"));
     }
     let facts_sha256 = sha256_hex(&document);
-    Ok((plan, UnderReview { diff: diff.into(), document: document.into(), facts_sha256, facts }))
+    Ok((plan, UnderReview { diff: diff.into(), document: document.into(), facts_sha256, facts, omitted, omitted_count }))
 }
 
 impl UnderReview {

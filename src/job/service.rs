@@ -210,6 +210,11 @@ impl Jobs {
         }
     }
 
+    /// For the other files of this module.
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.core.settings

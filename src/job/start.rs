@@ -28,7 +28,7 @@ use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobBounds, Stay, Upstream};
 use crate::protocol::request::{CodexSettings, JobRequest};
 use crate::telemetry::{TraceContext, step};
-use crate::workspace::Plan;
+use crate::workspace::{Plan, PlanOptions, ReviewRequest};
 
 /// Seconds that a delivery may take.
 const PREPARE_SECONDS: u64 = 30 * 60;
@@ -43,9 +43,9 @@ const KEY_STALE_MS: u64 = 60_000;
 const MAX_SUBJECT: usize = 200;
 
 /// What is found on this machine, before the repository's index is read.
-struct Local {
-    workspace: PathBuf,
-    inherited: Inherited,
+pub(super) struct Local {
+    pub(super) workspace: PathBuf,
+    pub(super) inherited: Inherited,
     upstream: Upstream,
     credential: Option<zeroize::Zeroizing<String>>,
 }
@@ -71,7 +71,7 @@ impl Keyed {
         let key = request.idempotency_key.as_deref()?;
         let workspace = crate::protocol::manifest::hex(workspace.as_os_str().as_bytes());
         let key = serde_json::json!(["key", key, request.work.kind().as_str(), workspace]);
-        let args = serde_json::json!([
+        let mut args = vec![serde_json::json!([
             "arguments",
             work_arguments(&request.work),
             request.model,
@@ -81,8 +81,11 @@ impl Keyed {
             request.queue_seconds,
             request.idle_seconds,
             request.token_budget,
-        ]);
-        Some(Self { key: sha256_hex(key.to_string().as_bytes()), args: sha256_hex(args.to_string().as_bytes()) })
+        ])];
+        // Only where it is asked for: an earlier version knew no such argument, and its keys still count.
+        args.extend(request.include_ignored.then(|| serde_json::json!("include_ignored")));
+        let args: String = args.iter().map(ToString::to_string).collect();
+        Some(Self { key: sha256_hex(key.to_string().as_bytes()), args: sha256_hex(args.as_bytes()) })
     }
 }
 
@@ -137,7 +140,8 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
 
     let planning = {
         let (settings, workspace, work) = (core.settings.clone(), local.workspace.clone(), request.work.clone());
-        blocking(&core, move || plan(&settings, &workspace, &work)).instrument(tracing::error_span!("snapshot"))
+        let options = PlanOptions { include_ignored: request.include_ignored };
+        blocking(&core, move || plan(&settings, &workspace, &work, options)).instrument(tracing::error_span!("snapshot"))
     };
     let keyed_job = find_keyed(&core, keyed.as_ref());
     let (planned, remote, replay) = match request.work {
@@ -186,27 +190,28 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
 }
 
 /// What will be sent.
-struct Planned {
-    plan: Plan,
-    under_review: Option<UnderReview>,
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) under_review: Option<UnderReview>,
 }
 
 /// Reads the repository's names, and for a review the change. Blocking.
-fn plan(settings: &Settings, workspace: &Path, work: &Work) -> Result<Planned> {
+pub(super) fn plan(settings: &Settings, workspace: &Path, work: &Work, options: PlanOptions) -> Result<Planned> {
     match work {
         Work::Delegate { .. } | Work::Consult { .. } => {
-            let plan = crate::workspace::plan_within(workspace, &settings.roots.allow, &settings.workspace)?;
+            let plan = crate::workspace::plan_with(workspace, &settings.roots.allow, &settings.workspace, options)?;
             Ok(Planned { plan, under_review: None })
         }
         Work::Review { change, .. } => {
-            let (plan, under_review) = reviewing::plan(settings, workspace, change)?;
+            let change = ReviewRequest { include_ignored: change.include_ignored || options.include_ignored, ..change.clone() };
+            let (plan, under_review) = reviewing::plan(settings, workspace, &change)?;
             Ok(Planned { plan, under_review: Some(under_review) })
         }
     }
 }
 
 /// The whole prompt.
-fn prompt(work: &Work, plan: &Plan, under_review: Option<&UnderReview>) -> Result<String> {
+pub(super) fn prompt(work: &Work, plan: &Plan, under_review: Option<&UnderReview>) -> Result<String> {
     let below = plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes);
     Ok(match work {
         Work::Delegate { task } => prompt::delegate(task, below),
@@ -222,11 +227,11 @@ fn added(more: &Additions) -> prompt::Extras<'_> {
     prompt::Extras { developer_instructions: more.developer_instructions.as_deref(), extra_context: more.extra_context.as_deref() }
 }
 
-async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     core.tasks.spawn_blocking(work).await.map_err(|e| Error::internal("run a blocking step").with_source(e))?
 }
 
-fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: Isolation) -> Result<Local> {
+pub(super) fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: Isolation) -> Result<Local> {
     let workspace = check::workspace(&settings.roots, asked)?;
     let upstream = authorities::with_authorities(&settings.model, upstream)?;
     let credential = check::credential(&settings.model, &upstream)?;
@@ -238,7 +243,7 @@ fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: 
 }
 
 /// The caller's model, else the settings', else the user's Codex configuration's, else Codex's own.
-fn choose_model(settings: &Settings, request: &StartRequest, inherited: &Inherited) -> Option<String> {
+pub(super) fn choose_model(settings: &Settings, request: &StartRequest, inherited: &Inherited) -> Option<String> {
     let default = Some(&settings.model.default_model).filter(|name| !name.is_empty());
     request.model.as_ref().or(default).or(inherited.model.as_ref()).cloned()
 }
@@ -474,7 +479,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
                 } else if let Some(found) = rows.into_iter().find_map(|facts| Found::from_facts(facts, instance)) {
                     return Ok(Err(found));
                 } else if tokio::time::Instant::now() >= until {
-                    return Err(Error::new(Code::EngineError, "start the job: another start with the same idempotency key is under way")
+                    return Err(Error::new(Code::IdempotencyInProgress, "start the job: another start with the same idempotency key is under way")
                         .with_hint("try again in a moment")
                         .with_retry_after_ms(1_000));
                 }
@@ -513,6 +518,7 @@ mod tests {
             idle_seconds: None,
             token_budget: None,
             on_behalf: false,
+            include_ignored: false,
             idempotency_key: Some("key".into()),
             trace: None,
         }
@@ -537,6 +543,7 @@ mod tests {
             StartRequest { queue_seconds: Some(60), ..request() },
             StartRequest { idle_seconds: Some(60), ..request() },
             StartRequest { token_budget: Some(60), ..request() },
+            StartRequest { include_ignored: true, ..request() },
         ];
         let mut seen: Vec<String> = others.iter().map(|other| keyed(other, "/repo").args).collect();
         seen.push(first.args);

@@ -33,6 +33,13 @@ pub enum Rule {
         /// Most entries.
         max: usize,
     },
+    /// A list of some words.
+    Words {
+        /// The words.
+        values: &'static [&'static str],
+    },
+    /// Yes or no; no where the caller says nothing.
+    Flag,
     /// A whole number.
     Integer {
         /// Least and most; `None` where the value is clamped rather than refused.
@@ -55,10 +62,11 @@ pub struct Parameter {
 
 impl Parameter {
     fn nullable(&self) -> bool {
-        !self.required && !matches!(self.rule, Rule::Choice { default: Some(_), .. })
+        !self.required && !matches!(self.rule, Rule::Choice { default: Some(_), .. } | Rule::Flag)
     }
 
-    fn schema(&self) -> Value {
+    /// Its JSON schema, with its meaning.
+    pub fn schema(&self) -> Value {
         let kind = |name: &str| if self.nullable() { json!([name, "null"]) } else { json!(name) };
         let mut schema = Map::new();
         match self.rule {
@@ -71,7 +79,7 @@ impl Parameter {
                     schema.insert("maxLength".into(), json!(max));
                 }
                 if !control {
-                    schema.insert("pattern".into(), json!(r"^[^\u0000-\u001f\u007f]*$"));
+                    schema.insert("pattern".into(), json!(r"^[^\x00-\x1f\x7f]*$"));
                 }
             }
             Rule::Choice { values, .. } => {
@@ -87,6 +95,13 @@ impl Parameter {
                 schema.insert("items".into(), json!({"type": "string", "minLength": 1}));
                 schema.insert("maxItems".into(), json!(max));
             }
+            Rule::Words { values } => {
+                schema.insert("type".into(), kind("array"));
+                schema.insert("items".into(), json!({"type": "string", "enum": values}));
+            }
+            Rule::Flag => {
+                schema.insert("type".into(), kind("boolean"));
+            }
             Rule::Integer { range } => {
                 schema.insert("type".into(), kind("integer"));
                 if let Some((least, most)) = range {
@@ -96,7 +111,11 @@ impl Parameter {
             }
         }
         if !self.required {
-            let default = if let Rule::Choice { default: Some(word), .. } = self.rule { json!(word) } else { Value::Null };
+            let default = match self.rule {
+                Rule::Choice { default: Some(word), .. } => json!(word),
+                Rule::Flag => json!(false),
+                _ => Value::Null,
+            };
             schema.insert("default".into(), default);
         }
         schema.insert("description".into(), json!(self.description));
@@ -137,6 +156,13 @@ impl Parameter {
                 let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect();
                 texts.map(|texts| Some(Checked::Texts(texts))).ok_or_else(|| "must hold strings that are not empty".into())
             }
+            Rule::Words { values } => {
+                let Value::Array(items) = value else { return Err("must be a list of strings".into()) };
+                let known: Option<Vec<String>> =
+                    items.iter().map(|item| values.iter().find(|word| item.as_str() == Some(**word)).map(|word| (*word).to_owned())).collect();
+                known.map(|words| Some(Checked::Texts(words))).ok_or_else(|| "must hold allowed values only".into())
+            }
+            Rule::Flag => value.as_bool().map(|flag| Some(Checked::Flag(flag))).ok_or_else(|| "must be true or false".into()),
             Rule::Integer { range } => {
                 let Some(number) = integer(value) else { return Err("must be a whole number".into()) };
                 match range {
@@ -149,8 +175,8 @@ impl Parameter {
 
     fn allowed_values(&self) -> Option<Value> {
         match self.rule {
-            Rule::Choice { values, .. } => Some(json!(values)),
-            Rule::Text { .. } | Rule::Texts { .. } | Rule::Integer { .. } => None,
+            Rule::Choice { values, .. } | Rule::Words { values } => Some(json!(values)),
+            Rule::Text { .. } | Rule::Texts { .. } | Rule::Integer { .. } | Rule::Flag => None,
         }
     }
 }
@@ -170,6 +196,7 @@ enum Checked {
     Text(String),
     Texts(Vec<String>),
     Integer(i64),
+    Flag(bool),
 }
 
 /// Checked arguments of one call.
@@ -226,6 +253,11 @@ impl Arguments {
             Some(Checked::Texts(texts)) => texts,
             _ => &[],
         }
+    }
+
+    /// Whether a flag was set.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.0.get(name), Some(Checked::Flag(true)))
     }
 
     /// A number, where one was given.

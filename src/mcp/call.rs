@@ -11,49 +11,65 @@ use crate::job::JobStatus;
 use crate::protocol::request::JobKind;
 
 /// Names the shapes of this version's results, as clients of the contract expect.
-pub const FINGERPRINT: &str = "anchorhold/0.1/schema-1";
+pub const FINGERPRINT: &str = "anchorhold/0.1/schema-2";
 /// Of this server.
 pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Present in every meta block, also where they are null.
-const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
+pub const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
 
-/// Every key that a meta block may have, in the order in which it shows them.
-const KEYS: [&str; 34] = [
-    "cwd",
-    "workspace_source",
-    "workspace_warning",
-    "roots_source",
-    "tier",
-    "sandbox",
-    "isolation",
-    "model",
-    "reasoning_effort",
-    "developer_instructions",
-    "codex_version",
-    "scope",
-    "base",
-    "commit",
-    "paths",
-    "timeout_seconds",
-    "elapsed_ms",
-    "command_exit_code",
-    "session_id",
-    "truncated",
-    "truncation_hint",
-    "compat_warnings",
-    "security_warnings",
-    "redacted_paths",
-    "untrusted_fields",
-    "untrusted_boundary",
-    "usage",
-    "context_summary",
-    "job_id",
-    "job_kind",
-    "idempotency_replayed",
-    "request_id",
-    "fingerprint",
-    "server_version",
+/// What a key of the meta block holds, where it is not null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// True or false.
+    Flag,
+    /// A list of texts.
+    List,
+    /// An object.
+    Object,
+}
+
+/// Every key that a meta block may have, in the order in which it shows them; `codex://result-meta` is made from it.
+pub const KEYS: [(&str, Form); 35] = [
+    ("cwd", Form::Text),
+    ("workspace_source", Form::Text),
+    ("workspace_warning", Form::Text),
+    ("roots_source", Form::Text),
+    ("tier", Form::Text),
+    ("sandbox", Form::Text),
+    ("isolation", Form::Text),
+    ("model", Form::Text),
+    ("reasoning_effort", Form::Text),
+    ("developer_instructions", Form::Object),
+    ("codex_version", Form::Text),
+    ("scope", Form::Text),
+    ("base", Form::Text),
+    ("commit", Form::Text),
+    ("paths", Form::List),
+    ("timeout_seconds", Form::Integer),
+    ("elapsed_ms", Form::Integer),
+    ("command_exit_code", Form::Integer),
+    ("session_id", Form::Text),
+    ("truncated", Form::Flag),
+    ("truncation_hint", Form::Text),
+    ("compat_warnings", Form::List),
+    ("security_warnings", Form::List),
+    ("redacted_paths", Form::List),
+    ("untrusted_fields", Form::List),
+    ("untrusted_boundary", Form::Text),
+    ("usage", Form::Object),
+    ("rate_limit", Form::Object),
+    ("context_summary", Form::Object),
+    ("job_id", Form::Text),
+    ("job_kind", Form::Text),
+    ("idempotency_replayed", Form::Flag),
+    ("request_id", Form::Text),
+    ("fingerprint", Form::Text),
+    ("server_version", Form::Text),
 ];
 
 /// The meta block of one answer.
@@ -63,7 +79,7 @@ pub struct Meta(Map<String, Value>);
 impl Meta {
     /// With what is known of any call.
     pub fn new(request_id: &str) -> Self {
-        let mut meta = Self(KEYS.iter().map(|key| ((*key).to_owned(), Value::Null)).collect());
+        let mut meta = Self(KEYS.iter().map(|(key, _)| ((*key).to_owned(), Value::Null)).collect());
         meta.set("tier", "propose");
         meta.set("sandbox", "container");
         meta.set("elapsed_ms", 0);
@@ -78,7 +94,7 @@ impl Meta {
 
     /// Sets one of the keys.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        debug_assert!(KEYS.contains(&key), "{key} is not a key of the meta block");
+        debug_assert!(KEYS.iter().any(|(known, _)| *known == key), "{key} is not a key of the meta block");
         self.0.insert(key.to_owned(), value.into());
     }
 

@@ -70,10 +70,12 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::InvalidJson | Code::SchemaViolation => step("retry_then_report", called, "retry once; the findings noted on the way are in `partial`"),
         Code::JobFailed => step("inspect_and_retry", called, "review the partial work and the events resource"),
         Code::JobLost => step("start_new_job", Some(ToolName::DelegateAsync), "start again: nothing can be said about this job"),
+        Code::IdempotencyInProgress => step("retry_after_delay", called, "call again after retry_after_ms: another start with this key is under way"),
         Code::IdempotencyConflict | Code::IdempotencyResultUnavailable => step("use_new_idempotency_key", called, "use a new key, or none"),
         Code::ApplyConflict => step("inspect_and_retry", None, "apply by hand, or delegate again on the present tree"),
         Code::ResourceNotFound => step("list_resources", None, "use a URI of the resource templates with the id of a job"),
         Code::LedgerBroken => step("inspect_and_retry", None, "keep a copy of the gateway's volume, and find out who could write to it"),
+        Code::TransferUnsupported => step("use_alternative", None, "put what Codex must know into the task, or into extra_context"),
         Code::Unsupported => step("use_alternative", None, "see the message"),
         Code::SetupFailed => step("inspect_and_retry", Some(ToolName::Status), "run `anchorhold doctor` on the machine of this server"),
         Code::Interrupted => step("start_new_job", Some(ToolName::DelegateAsync), "review the partial work, or start again"),
@@ -81,6 +83,42 @@ pub fn repair(code: Code, called: Option<ToolName>) -> Repair {
         Code::ReviewFindings | Code::ReviewPartial => step("inspect_and_retry", called, "read the findings in the result"),
         Code::Internal => step("retry_then_report", called, "retry once; if it stays, report it with the meta block"),
     }
+}
+
+/// The schema of the `error` object; a test holds every envelope against it.
+pub fn schema(codes: &[String], steps: &[&str], tools: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "code": {"enum": codes},
+            "message": {"type": "string"},
+            "temporary": {"type": "boolean"},
+            "retry_after_ms": {"type": ["integer", "null"]},
+            "repair": {
+                "type": "object",
+                "properties": {
+                    "next_step": {"enum": steps}, "tool": {"enum": tools}, "arguments": {"type": "object"}, "alternative": {"type": "string"}
+                },
+                "required": ["next_step", "alternative"],
+                "additionalProperties": false
+            },
+            "details": {"type": "object"},
+            "invalid_arguments": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"type": ["string", "null"]}, "field_withheld": {"type": "boolean"}, "reason": {"type": "string"},
+                    "allowed_values": {"type": "array"}
+                },
+                "required": ["field", "reason"],
+                "additionalProperties": false
+            }},
+            "limit_bytes": {"type": "integer"},
+            "actual_bytes": {"type": "integer"},
+            "candidate_roots": {"type": "array", "items": {"type": "string"}}
+        },
+        "required": ["code", "message", "temporary", "retry_after_ms", "repair", "details", "invalid_arguments"],
+        "additionalProperties": false
+    })
 }
 
 /// The `error` object. Details that have a place of their own in the contract are lifted to it.

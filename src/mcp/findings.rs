@@ -9,7 +9,7 @@ use crate::display;
 use crate::job::JobResult;
 use crate::protocol::request::JobKind;
 use crate::protocol::result::Reason;
-use crate::review::{Change, Coverage, Facts, Finding, Review, ReviewScope, Severity, Verdict};
+use crate::review::{Change, Coverage, CoverageStatus, Facts, Finding, Review, ReviewScope, Severity, Verdict};
 
 /// Fields that hold an agent's words, or a repository's names; beneath `partial` where a job ended badly.
 pub const UNTRUSTED: [&str; 11] = [
@@ -121,16 +121,49 @@ pub fn scope(scope: &ReviewScope, paths: &[String], meta: &mut Meta) {
 fn judgement(verdict: Verdict, confidence: Option<f64>, status: &str) -> Map<String, Value> {
     Map::from_iter([
         ("verdict".to_owned(), json!(verdict.as_str())),
-        ("confidence".to_owned(), json!(confidence)),
+        ("confidence".to_owned(), json!(confidence.map(confidence_word))),
+        ("confidence_score".to_owned(), json!(confidence)),
         ("review_status".to_owned(), json!(status)),
     ])
 }
 
-fn coverage(coverage: &Coverage) -> Value {
-    let mut value = render::tidy(coverage, render::MAX_LISTED);
-    // Nothing that a reviewer sees is masked; whole files are left out, and that is told.
-    value["redaction"] = json!("none");
-    value
+/// The contract's word for a number from 0 to 1.
+fn confidence_word(confidence: f64) -> &'static str {
+    match confidence {
+        high if high >= 0.75 => "high",
+        medium if medium >= 0.4 => "medium",
+        _ => "low",
+    }
+}
+
+/// How much of a change is shown, in the contract's words; our sentences stand in `omission_details`.
+pub fn coverage(coverage: &Coverage) -> Value {
+    let status = match coverage.status {
+        CoverageStatus::Full => "complete",
+        CoverageStatus::Partial => "partial",
+        CoverageStatus::None => "none",
+    };
+    let mut reasons: Vec<&str> = coverage
+        .omission_kinds
+        .iter()
+        .map(|kind| match kind.as_str() {
+            "untracked" => "untracked_omitted",
+            "too_large" | "over_limit" => "truncated",
+            "changed_while_read" => "tree_changed_during_gather",
+            other => other,
+        })
+        .collect();
+    reasons.dedup();
+    json!({
+        "status": status,
+        "untracked_files_detected": coverage.untracked_files_detected,
+        "untracked_files_included": coverage.untracked_files_detected.saturating_sub(coverage.untracked_files_omitted),
+        "untracked_files_omitted": coverage.untracked_files_omitted,
+        "omission_reasons": render::tidy(&reasons, render::MAX_LISTED),
+        "omission_details": render::tidy(&coverage.omission_reasons, render::MAX_LISTED),
+        // Nothing that a reviewer sees is masked; whole files are left out, and that is told.
+        "redaction": null,
+    })
 }
 
 fn finding(finding: &Finding) -> Value {

@@ -6,11 +6,15 @@
 
 mod arguments;
 mod call;
+mod capabilities;
+mod contracts;
 mod counters;
 mod envelope;
 mod findings;
 mod http;
 mod jobs;
+mod models;
+mod previews;
 mod progress;
 mod reach;
 mod render;
@@ -24,6 +28,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod transfer;
 mod workspace;
 
 use std::pin::Pin;

@@ -345,6 +345,20 @@ fn describe(result: &JobResult, patch: &Patch<'_>, meta: &mut Meta) {
     if snapshot.submodule_count + snapshot.lfs_pointer_count + snapshot.left_out_count > 0 {
         meta.warn("compat_warnings", "submodules, LFS objects or other tracked paths were not sent; see snapshot");
     }
+    if snapshot.included_count > 0 {
+        let sent = counted(usize::try_from(snapshot.included_count).unwrap_or(usize::MAX), "ignored or untracked file");
+        let named = match snapshot.included_secret_named {
+            0 => String::new(),
+            n => format!("; {n} with a name that usually means a secret"),
+        };
+        meta.warn("security_warnings", &format!("{sent} went along, because .worktreeinclude names them (see snapshot.included){named}"));
+    }
+    if result.changed_inputs().next().is_some() {
+        meta.warn(
+            "compat_warnings",
+            "the patch changes files that were sent because .worktreeinclude names them: it fits the working tree, not a commit",
+        );
+    }
     if !result.manifest_verified && result.sealed.is_some() {
         meta.warn("security_warnings", "the workspace's manifest could not be compared with the gateway's ledger");
     }

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use rmcp::ErrorData;
 use rmcp::model::{CacheScope, ErrorCode, ReadResourceResult, ResourceTemplate};
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::call::Meta;
 use super::{envelope, render};
@@ -84,7 +84,11 @@ pub async fn read(jobs: &Jobs, uri: &str) -> Result<ReadResourceResult, ErrorDat
 
 /// An error as the protocol wants it, with the error envelope as its data.
 pub fn protocol_error(error: &Error) -> ErrorData {
-    let data = envelope::failure(error, None, None, Meta::new("resources/read").delivered());
+    let mut data = envelope::failure(error, None, None, Meta::new("resources/read").delivered());
+    // Clients of the contract look for the error's own fields at the top.
+    if let (Some(all), Value::Object(fields)) = (data.as_object_mut(), envelope::error_object(error, None)) {
+        all.extend(fields);
+    }
     let message = display::clip(format!("{}: {}", error.code, error.message).as_bytes(), 500);
     match error.code {
         Code::ResourceNotFound | Code::JobNotFound => ErrorData::resource_not_found(message, Some(data)),

@@ -13,10 +13,30 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             json!({
                 "codex_found": {"type": "boolean"}, "codex_version": TEXT_OR_NULL, "codex_authenticated": {"type": ["boolean", "null"]},
                 "ready": {"type": "boolean"}, "readiness_detail": {"type": "string"}, "checks": {"type": "array"},
-                "resolved_defaults": {"type": "object"}, "rate_limit": {"type": "object"}
+                "raw_defaults": {"type": "object"}, "resolved_defaults": {"type": "object"}, "rate_limit": {"type": "object"}, "caveat": {"type": "string"}
             }),
-            &["codex_found", "ready", "readiness_detail"],
+            &["codex_found", "ready", "readiness_detail", "raw_defaults", "resolved_defaults", "caveat"],
         ),
+        ToolName::Capabilities => success(
+            json!({
+                "name": {"type": "string"}, "version": {"type": "string"}, "active_tools": {"type": "array"}, "free_tools": {"type": "array"},
+                "tool_details": {"type": "array"}, "schemas": {"type": "object"}
+            }),
+            &["name", "version", "active_tools", "free_tools"],
+        ),
+        ToolName::Models => success(
+            json!({
+                "source": {"type": "string"}, "advisory": {"type": "string"}, "default_model": TEXT_OR_NULL,
+                "models": {"type": "array", "items": {"type": "object", "properties": {"slug": {"type": "string"}}, "required": ["slug"]}}
+            }),
+            &["source", "advisory", "models"],
+        ),
+        ToolName::Transfer => success(
+            json!({"thread_id": {"type": "string"}, "resume_command": {"type": "string"}, "source_path": {"type": "string"}}),
+            &["thread_id", "resume_command", "source_path", "meta"],
+        ),
+        ToolName::DelegateDryRun => success(preview(json!({"worktree_plan": {"type": "object"}})), &PREVIEWED),
+        ToolName::DryRun => success(preview(json!({"context_summary": {"type": "object"}, "coverage": {"type": "object"}})), &PREVIEWED),
         ToolName::Delegate => success(with(patch()), &["tool", "job_id", "summary", "diff", "no_changes", "meta"]),
         ToolName::Consult => success(with(json!({})), &["tool", "job_id", "summary", "meta"]),
         ToolName::Review => success(with(review()), &["tool", "summary", "verdict", "review_status", "coverage", "findings", "meta"]),
@@ -35,7 +55,11 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             }),
             &["job_id", "status", "poll_after_ms", "follow_up", "meta"],
         ),
-        ToolName::JobStatus | ToolName::JobCancel => success(
+        ToolName::JobCancel => success(
+            json!({"job_id": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"}, "result_available": {"type": "boolean"}}),
+            &["job_id", "status", "poll_after_ms", "result_available"],
+        ),
+        ToolName::JobStatus => success(
             json!({
                 "job_id": {"type": "string"}, "kind": {"type": "string"}, "status": {"enum": STATUS_WORDS}, "state": {"type": "string"},
                 "reason": TEXT_OR_NULL, "detail": {"type": "string"}, "elapsed_ms": {"type": "integer"}, "poll_after_ms": {"type": "integer"},
@@ -56,15 +80,34 @@ pub fn output(tool: ToolName) -> Map<String, Value> {
             &["jobs", "truncated"],
         ),
     };
-    // Its fields are in `docs/MCP.md`: here they would stand once a tool.
-    let error = json!({"properties": {"ok": {"const": false}, "error": {"type": "object"}}, "required": ["ok", "error", "meta"]});
+    // Its fields are in `codex://error-envelope`: here they would stand once a tool.
+    let error = json!({"properties": {"ok": {"const": false}}, "required": ["ok", "error", "meta"]});
     let mut schema = Map::new();
     schema.insert("type".into(), json!("object"));
     schema.insert("anyOf".into(), json!([success, error]));
-    if let Some(definitions) = definitions_of(&schema) {
-        schema.insert("$defs".into(), definitions);
-    }
     schema
+}
+
+/// What a preview promises.
+const PREVIEWED: [&str; 7] = ["tool", "cwd", "isolation", "prompt_bytes", "max_input_bytes", "would_call_model", "manifest"];
+
+/// What both previews have, and more.
+fn preview(more: Value) -> Value {
+    let mut all = json!({
+        "tool": {"type": "string"}, "cwd": {"type": "string"}, "isolation": {"type": "string"}, "prompt_bytes": {"type": "integer"},
+        "max_input_bytes": {"type": "integer"}, "would_call_model": {"type": "boolean"}, "manifest": {"type": "object"},
+        "security_warnings": {"type": "array"}, "truncated": {"type": "boolean"}, "deadline_advisory": TEXT_OR_NULL
+    });
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+        all.extend(more);
+    }
+    all
+}
+
+/// The fields of a success that a tool's schema names.
+pub fn fields(tool: ToolName) -> Vec<String> {
+    let schema = output(tool);
+    schema.get("anyOf").and_then(|forms| forms[0]["properties"].as_object()).map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// What every result has, and more.
@@ -89,7 +132,7 @@ fn patch() -> Value {
 
 fn review() -> Value {
     json!({
-        "verdict": {"enum": Verdict::ALL.map(Verdict::as_str)}, "confidence": {"type": ["number", "null"]},
+        "verdict": {"enum": Verdict::ALL.map(Verdict::as_str)}, "confidence": {"enum": ["low", "medium", "high", null]},
         "review_status": {"enum": ["completed", "partial", "not_run"]},
         "coverage": {"type": "object"}, "partial": {"type": "boolean"}, "instruction_files": {"type": "array"},
         "findings": {"type": "array", "items": {
@@ -114,24 +157,13 @@ pub fn handle_or_result(kind: JobKind) -> Map<String, Value> {
     schema
 }
 
-/// Stands for `{"type": ["string", "null"]}`, which most schemas need several times.
-const TEXT_OR_NULL: Reference = Reference { at: "#/$defs/text" };
+/// `{"type": ["string", "null"]}`, which most schemas need several times. A reference to a definition would take more bytes.
+const TEXT_OR_NULL: Nullable = Nullable { kind: ["string", "null"] };
 
 #[derive(Clone, Copy, serde::Serialize)]
-struct Reference {
-    #[serde(rename = "$ref")]
-    at: &'static str,
-}
-
-fn definitions_of(schema: &Map<String, Value>) -> Option<Value> {
-    fn uses(value: &Value) -> bool {
-        match value {
-            Value::Object(map) => map.contains_key("$ref") || map.values().any(uses),
-            Value::Array(items) => items.iter().any(uses),
-            _ => false,
-        }
-    }
-    schema.values().any(uses).then(|| json!({"text": {"type": ["string", "null"]}}))
+struct Nullable {
+    #[serde(rename = "type")]
+    kind: [&'static str; 2],
 }
 
 fn success(properties: Value, required: &[&str]) -> Value {

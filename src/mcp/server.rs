@@ -22,7 +22,7 @@ use super::start::{self, TaskAnswer};
 use super::subscriptions::Subscriptions;
 use super::tools::{self, ToolName};
 use super::workspace::Roots;
-use super::{jobs, resources, status, tasks};
+use super::{capabilities, contracts, jobs, models, previews, resources, status, tasks, transfer};
 use crate::error::{Code, Error};
 use crate::job::{JobId, Jobs};
 use crate::protocol::request::JobKind;
@@ -148,6 +148,11 @@ impl Server {
         self.shared.reach.check_arguments(&self.shared.jobs, request.arguments.as_ref()).await?;
         match tool {
             ToolName::Status => status::status(&call).await,
+            ToolName::Capabilities => capabilities::capabilities(&call),
+            ToolName::Models => models::models(&call),
+            ToolName::Transfer => transfer::transfer(&call).await,
+            ToolName::DryRun => previews::review(&call).await,
+            ToolName::DelegateDryRun => previews::delegate(&call).await,
             ToolName::Delegate => start::awaited(&call, JobKind::Delegate).await,
             ToolName::DelegateAsync => start::in_background(&call, JobKind::Delegate).await,
             ToolName::Consult => start::awaited(&call, JobKind::Consult).await,
@@ -247,7 +252,8 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<ListResourcesResult, ErrorData>> + Send + '_ {
         // A job's resources are reached by its id, through the templates; codex_job_list finds ids.
-        std::future::ready(Ok(ListResourcesResult::default()))
+        let list = ListResourcesResult::with_all_items(contracts::list()).with_ttl_ms(3_600_000).with_cache_scope(CacheScope::Public);
+        std::future::ready(Ok(list))
     }
 
     fn list_resource_templates(
@@ -264,6 +270,9 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        if let Some(contract) = contracts::Contract::parse(&request.uri) {
+            return Ok(contracts::read(contract, &self.shared.jobs.settings().model).into());
+        }
         self.within_reach(resources::parse(&request.uri).map(|(id, _)| id)).await?;
         self.shared.calls.track_future(resources::read(&self.shared.jobs, &request.uri)).await.map(Into::into)
     }

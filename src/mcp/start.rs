@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::arguments::{Arguments, invalid_field};
 use super::call::{Answer, Failure, Meta, Reply};
+use super::previews::MAX_INPUT_BYTES;
 use super::progress::{Reporter, sentence};
 use super::server::Call;
 use super::tools::{TIMEOUT_SECONDS, ToolName};
@@ -20,8 +21,6 @@ use crate::protocol::request::JobKind;
 use crate::review::{Facts, ReviewScope};
 use crate::workspace::{ReviewRequest, Untracked};
 
-/// Longest task or question, in bytes.
-const MAX_INPUT_BYTES: usize = 200_000;
 /// Between two progress notifications at least.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// What a job may take beyond its deadline for its delivery, its seal and the collection.
@@ -102,6 +101,31 @@ fn refusable(number: i64) -> u64 {
 
 /// Checks the arguments and starts the job.
 async fn start(call: &Call<'_>, kind: JobKind, deadline_seconds: Option<u64>) -> std::result::Result<Started, Box<Failure>> {
+    let Asked { request, mut meta, place } = asked(call, kind, deadline_seconds).await?;
+    match call.jobs.begin(request).await {
+        Ok(Begun::Job(started)) => {
+            meta.job(&started.status);
+            meta.set("cwd", super::call::shown(&place.path));
+            meta.set("idempotency_replayed", started.replayed);
+            Ok(Started::Job(Box::new(started), meta))
+        }
+        Ok(Begun::NothingToReview(facts)) => Ok(Started::Nothing(facts, meta)),
+        Err(error) => Err(Failure::with_meta(error, meta)),
+    }
+}
+
+/// What a call asks for, checked as far as that needs no file.
+pub struct Asked {
+    /// For the domain.
+    pub request: StartRequest,
+    /// What is known before a job is made.
+    pub meta: Meta,
+    /// Where.
+    pub place: Place,
+}
+
+/// From arguments to a request.
+pub async fn asked(call: &Call<'_>, kind: JobKind, deadline_seconds: Option<u64>) -> Result<Asked> {
     let work = work(&call.arguments, kind)?;
     let bound = |name: &str| call.arguments.integer(name).map(refusable);
     let deadline_seconds = deadline_seconds.or_else(|| bound("deadline_seconds"));
@@ -127,19 +151,11 @@ async fn start(call: &Call<'_>, kind: JobKind, deadline_seconds: Option<u64>) ->
         idle_seconds: bound("idle_seconds"),
         token_budget: bound("max_tokens"),
         on_behalf: true,
+        include_ignored: call.arguments.flag("include_ignored"),
         idempotency_key: owned("idempotency_key"),
         trace: call.trace(),
     };
-    match call.jobs.begin(request).await {
-        Ok(Begun::Job(started)) => {
-            meta.job(&started.status);
-            meta.set("cwd", super::call::shown(&place.path));
-            meta.set("idempotency_replayed", started.replayed);
-            Ok(Started::Job(Box::new(started), meta))
-        }
-        Ok(Begun::NothingToReview(facts)) => Ok(Started::Nothing(facts, meta)),
-        Err(error) => Err(Failure::with_meta(error, meta)),
-    }
+    Ok(Asked { request, meta, place })
 }
 
 /// What the arguments ask for.

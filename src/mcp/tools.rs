@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rmcp::model::{Tool, ToolAnnotations};
 
 use super::arguments::{Parameter, Rule, input_schema};
-use super::schema;
+use super::{capabilities, schema};
 use crate::job::{Isolation, JobState};
 use crate::protocol::request::JobKind;
 
@@ -17,10 +17,16 @@ use crate::protocol::request::JobKind;
 pub enum ToolName {
     /// Whether a delegation would work now.
     Status,
+    /// What this server is.
+    Capabilities,
+    /// Which model names there are.
+    Models,
     /// Delegate and wait.
     Delegate,
     /// Delegate and return at once.
     DelegateAsync,
+    /// What a delegation would send.
+    DelegateDryRun,
     /// Ask and wait.
     Consult,
     /// Ask and return at once.
@@ -29,6 +35,8 @@ pub enum ToolName {
     Review,
     /// Review and return at once.
     ReviewAsync,
+    /// What a review would send.
+    DryRun,
     /// Where a job stands.
     JobStatus,
     /// Read a result.
@@ -39,6 +47,8 @@ pub enum ToolName {
     JobCancel,
     /// Find jobs.
     JobList,
+    /// Hand over a conversation: always refused.
+    Transfer,
 }
 
 /// The status words that `codex_job_list` filters by.
@@ -56,7 +66,7 @@ const TASK: Parameter = Parameter {
     name: "task",
     rule: Rule::Text { min: 1, max: None, control: true },
     required: true,
-    description: "What to do, for somebody who sees only this repository and cannot ask back: goal, files, limits, how to check. At most 200000 bytes.",
+    description: "What to do, for somebody who sees only this repository and cannot ask: goal, files, limits, how to check. At most 200000 bytes.",
 };
 const QUESTION: Parameter = Parameter {
     name: "question",
@@ -68,7 +78,7 @@ const CONTEXT: Parameter = Parameter {
     name: "extra_context",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "What the repository does not say (ticket, log, intent): data for Codex, not instructions.",
+    description: "What the repository does not say (ticket, log): data, not instructions.",
 };
 const INSTRUCT: Parameter = Parameter {
     name: "developer_instructions",
@@ -88,39 +98,38 @@ const PATHS: Parameter = Parameter {
     name: "paths",
     rule: Rule::Texts { max: 1_000 },
     required: false,
-    description: "Only these files and directories, relative to workspace_root, literal. Null: all.",
+    description: "Only these files and directories, literal, below workspace_root. Null: all.",
 };
 const UNTRACKED: Parameter = Parameter {
     name: "untracked",
     rule: Rule::Choice { values: &UNTRACKED_WORDS, default: Some("explicit_only") },
     required: false,
-    description: "Untracked files of the working tree: explicit_only (those in paths), include (all not ignored), exclude.",
+    description: "Untracked files: explicit_only (those in paths), include (all not ignored), exclude.",
 };
 const WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path of a git repository, or of a directory in it (Codex starts there). Null: the client's first root, else this server's directory; over HTTP required.",
+    description: "Absolute path of a git repository or a directory in it, where Codex starts. Null: the client's first root, else the server's directory; over HTTP required.",
 };
-const MODEL: Parameter =
-    Parameter { name: "model", rule: WORD, required: false, description: "The provider's model name, e.g. gpt-5.5. Null: the configured default." };
+const MODEL: Parameter = Parameter { name: "model", rule: WORD, required: false, description: "E.g. gpt-5.5 (codex_models). Null: the default." };
 const EFFORT: Parameter = Parameter {
     name: "reasoning_effort",
     rule: Rule::Text { min: 0, max: Some(128), control: false },
     required: false,
-    description: "What the model takes, e.g. low, medium, high. Null: the model's default.",
+    description: "E.g. low, medium, high. Null: the model's default.",
 };
 const ISOLATION: Parameter = Parameter {
     name: "isolation",
     rule: Rule::Choice { values: &Isolation::VALUES, default: None },
     required: false,
-    description: "Which of the user's Codex settings enter the container: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
+    description: "Which of the user's Codex settings enter: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
 };
 const TIMEOUT: Parameter = Parameter {
     name: "timeout_seconds",
     rule: Rule::Integer { range: None },
     required: false,
-    description: "Seconds Codex may run, clamped to 10..600; null: 300. Then error timeout, with partial work.",
+    description: "Seconds Codex may run, 10..600; null: 300. Then error timeout, with partial work.",
 };
 // The ranges of these are the domain's, which also knows the settings.
 const BOUND: Rule = Rule::Integer { range: None };
@@ -158,15 +167,31 @@ const KEY: Parameter = Parameter {
     name: "idempotency_key",
     rule: Rule::Text { min: 1, max: Some(200), control: false },
     required: false,
-    description: "For safe retries: same key and arguments, same job, unpaid; other arguments: idempotency_conflict.",
+    description: "For retries: same key and arguments, same job, unpaid; other arguments: idempotency_conflict.",
 };
+const IGNORED: Parameter =
+    Parameter { name: "include_ignored", rule: Rule::Flag, required: false, description: "Also send the ignored files that .worktreeinclude names." };
+const INCLUDE_SCHEMAS: Parameter = Parameter {
+    name: "include_schemas",
+    rule: Rule::Words { values: &capabilities::SCHEMAS },
+    required: false,
+    description: "Schemas to give in `schemas`, for clients that cannot read codex:// resources.",
+};
+const CAPABILITY_DETAIL: Parameter = Parameter {
+    name: "detail",
+    rule: Rule::Choice { values: &capabilities::DETAILS, default: Some("summary") },
+    required: false,
+    description: "full adds what each tool takes and gives; contracts leaves the tools out.",
+};
+const TRANSCRIPT: Parameter =
+    Parameter { name: "transcript_path", rule: WORD, required: true, description: "Not opened: the call is refused in any case." };
 const JOB_ID: Parameter =
     Parameter { name: "job_id", rule: WORD, required: true, description: "32 hex digits from an _async tool or codex_job_list." };
 const JOB_WORKSPACE: Parameter = Parameter {
     name: "workspace_root",
     rule: Rule::Text { min: 0, max: None, control: true },
     required: false,
-    description: "Absolute path: a job of another directory then counts as not found. Null: any.",
+    description: "Absolute path: a job of another directory is then not found. Null: any.",
 };
 const WAIT: Parameter = Parameter {
     name: "wait_seconds",
@@ -197,19 +222,24 @@ const STATUS: Parameter = Parameter {
 
 impl ToolName {
     /// All of them, in the order of `tools/list`.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Status,
+        Self::Capabilities,
+        Self::Models,
         Self::Delegate,
         Self::DelegateAsync,
+        Self::DelegateDryRun,
         Self::Consult,
         Self::ConsultAsync,
         Self::Review,
         Self::ReviewAsync,
+        Self::DryRun,
         Self::JobStatus,
         Self::JobResult,
         Self::JobConsumeResult,
         Self::JobCancel,
         Self::JobList,
+        Self::Transfer,
     ];
 
     /// What kind of job it starts, and whether it waits for its end.
@@ -221,7 +251,8 @@ impl ToolName {
             Self::ConsultAsync => (JobKind::Consult, false),
             Self::Review => (JobKind::Review, true),
             Self::ReviewAsync => (JobKind::Review, false),
-            Self::Status | Self::JobStatus | Self::JobResult | Self::JobConsumeResult | Self::JobCancel | Self::JobList => return None,
+            Self::Status | Self::Capabilities | Self::Models | Self::Transfer | Self::DelegateDryRun | Self::DryRun => return None,
+            Self::JobStatus | Self::JobResult | Self::JobConsumeResult | Self::JobCancel | Self::JobList => return None,
         })
     }
 
@@ -252,6 +283,11 @@ impl ToolName {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status => "codex_status",
+            Self::Capabilities => "codex_capabilities",
+            Self::Models => "codex_models",
+            Self::DelegateDryRun => "codex_delegate_dry_run",
+            Self::DryRun => "codex_dry_run",
+            Self::Transfer => "codex_transfer",
             Self::Delegate => "codex_delegate",
             Self::DelegateAsync => "codex_delegate_async",
             Self::Consult => "codex_consult",
@@ -274,6 +310,11 @@ impl ToolName {
     fn title(self) -> &'static str {
         match self {
             Self::Status => "Check readiness",
+            Self::Capabilities => "Describe this server",
+            Self::Models => "List model names",
+            Self::DelegateDryRun => "Preview a delegation",
+            Self::DryRun => "Preview a review",
+            Self::Transfer => "Hand over a conversation (always refused)",
             Self::Delegate => "Delegate a task and wait",
             Self::DelegateAsync => "Delegate a task in the background",
             Self::Consult => "Ask a question and wait",
@@ -291,13 +332,19 @@ impl ToolName {
     /// What it takes.
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
-            Self::Status => &[],
-            Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, TIMEOUT, QUEUE, IDLE, TOKENS, DETAIL, KEY],
-            Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, DEADLINE, QUEUE, IDLE, TOKENS, KEY],
-            Self::Consult => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, TIMEOUT, DETAIL, KEY],
-            Self::ConsultAsync => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, KEY],
-            Self::Review => &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, TIMEOUT, DETAIL, KEY],
-            Self::ReviewAsync => &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, KEY],
+            Self::Status | Self::Models => &[],
+            Self::Capabilities => &[INCLUDE_SCHEMAS, CAPABILITY_DETAIL],
+            Self::Transfer => &[TRANSCRIPT, JOB_WORKSPACE],
+            Self::DelegateDryRun => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED],
+            Self::DryRun => &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, ISOLATION, IGNORED],
+            Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, TIMEOUT, QUEUE, IDLE, TOKENS, DETAIL, KEY],
+            Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, DEADLINE, QUEUE, IDLE, TOKENS, KEY],
+            Self::Consult => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, TIMEOUT, DETAIL, KEY],
+            Self::ConsultAsync => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, KEY],
+            Self::Review => {
+                &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, TIMEOUT, DETAIL, KEY]
+            }
+            Self::ReviewAsync => &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, KEY],
             Self::JobStatus => &[JOB_ID, JOB_WORKSPACE, WAIT, SINCE],
             Self::JobCancel => &[JOB_ID, JOB_WORKSPACE],
             Self::JobResult | Self::JobConsumeResult => &[JOB_ID, JOB_WORKSPACE, DETAIL],
@@ -308,7 +355,9 @@ impl ToolName {
     fn annotations(self) -> ToolAnnotations {
         let hints = ToolAnnotations::new();
         match self {
-            Self::Status | Self::JobStatus | Self::JobResult | Self::JobList => hints.read_only(true).open_world(false),
+            Self::Status | Self::Capabilities | Self::Models | Self::DelegateDryRun | Self::DryRun => hints.read_only(true).open_world(false),
+            Self::JobStatus | Self::JobResult | Self::JobList => hints.read_only(true).open_world(false),
+            Self::Transfer => hints.read_only(false).destructive(false).idempotent(false).open_world(false),
             Self::Delegate | Self::DelegateAsync => hints.read_only(false).destructive(true).idempotent(false).open_world(true),
             // Nothing of the user's changes; what it costs and sends is told by the other two.
             Self::Consult | Self::ConsultAsync | Self::Review | Self::ReviewAsync => {
@@ -319,80 +368,87 @@ impl ToolName {
         }
     }
 
-    fn description(self) -> &'static str {
+    /// What a client reads before it chooses.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Status => {
-                "Says whether a delegation would work now: container engine, runtime image, gateway, API key (only whether one is set), git, and the \
-                 settings and limits in force. Changes nothing, starts nothing, costs nothing and sends nothing to the model provider, so the key's \
-                 validity and the remaining quota stay unknown. Call it before a first delegation, or after an error about engine, image, gateway or \
-                 login; each failed check carries the command that mends it. For one job use codex_job_status."
+                "Says whether a job would work now: engine, image, gateway, API key (only whether one is set), git, settings and limits. Changes and sends \
+                 nothing, costs nothing; so the key's validity and the quota stay unknown. Call it first, or after an error about set-up; each failed check \
+                 carries the command that mends it."
+            }
+            Self::Capabilities => {
+                "Describes this server: which tools cost a model run, which errors each may give, what it never does, and on request whole schemas. Reads and sends \
+                 nothing, costs nothing. Whether a job would work now says codex_status."
+            }
+            Self::Models => {
+                "Lists model names for `model`, with the efforts that each takes: the catalogue of the pinned Codex CLI, or the settings' list where only some are \
+                 allowed. Advice: nobody is asked, nothing is sent, nothing is spent."
             }
             Self::Delegate => {
-                "Runs the Codex CLI on a copy of a git repository in a container without a network, waits for the end, and returns a patch to review. \
-                 Nothing is applied: the working tree and .git stay as they are. The copy holds the tracked files with their uncommitted edits; \
-                 untracked and ignored files are left out. The task and what Codex reads go to the configured model provider, billed to the configured \
-                 API key, which never enters the container. Use it for one self-contained change of a few minutes; for longer or parallel work use \
-                 codex_delegate_async. Do not use it for what needs a network, new packages, untracked files or a push, nor for questions that you can \
-                 answer by reading. Before applying `diff`, read `risk` and `applies`; `summary` is the agent's claim. If this call is cut off the job \
-                 runs on: find it with codex_job_list."
+                "Runs the Codex CLI on a copy of a git repository in a container without a network, waits for the end, and returns a patch to review. Your files \
+                 never change. The copy holds the tracked files with their uncommitted edits. The task and what Codex reads go to the model provider, billed to the \
+                 configured API key. For one self-contained change of a few minutes; longer or parallel work: codex_delegate_async. Not for what needs a network, \
+                 new packages or a push. Before applying `diff` read `risk` and `applies`; `summary` is the agent's claim. If the call is cut off the job runs on: \
+                 codex_job_list finds it."
             }
             Self::DelegateAsync => {
-                "Starts the same delegation as codex_delegate and returns a job_id at once, as soon as the job's container exists. Same effects: \
-                 tracked files are copied into a container without a network, the task and what Codex reads go to the model provider at the cost of the \
-                 configured API key, and your files are never changed. The job survives this server and this client. Use it for work of more than a few \
-                 minutes, or for several tasks at once (those over the limit wait in a queue); for a short task whose answer you need now use \
-                 codex_delegate. Then wait with codex_job_status (wait_seconds), and read codex_job_result."
+                "Starts the same as codex_delegate and returns a job_id at once. Same effects and cost: tracked files go into a container without a network, the task \
+                 and what Codex reads to the model provider; your files never change. The job survives this server and this client. For more than a few minutes, or \
+                 for several tasks at once. Then codex_job_status with wait_seconds, and codex_job_result."
+            }
+            Self::DelegateDryRun => {
+                "Shows what codex_delegate would send, by the same checks: each file with its bytes, what is left out and why, files that look like secrets, which \
+                 instruction files Codex would load. Sends nothing, starts nothing, costs nothing. Call it before a first delegation of a repository."
             }
             Self::Consult => {
-                "Answers a question about a git repository: the Codex CLI reads a copy of the tracked files in a container without a network, and may run \
-                 them there. Your files never change. Costs a model run on the configured API key; question, context and what Codex reads go to the model \
-                 provider. Use it for a second opinion, a diagnosis or a plan; to get changes made use codex_delegate, to judge a diff use \
-                 codex_review_changes, for more than a few minutes codex_consult_async. `summary` holds the answer: an agent's words, not facts. If this call is \
-                 cut off, codex_job_list finds the job."
+                "Answers a question about a git repository: the Codex CLI reads a copy of the tracked files in a container without a network, and may run them there. \
+                 Your files never change. Costs a model run on the configured API key; question, context and what Codex reads go to the model provider. For a second \
+                 opinion, a diagnosis or a plan; for more than a few minutes use codex_consult_async. `summary` holds the answer: an agent's words, not facts."
             }
             Self::ConsultAsync => {
-                "Starts the same as codex_consult and returns a job_id at once. Same effects and cost: a copy of the tracked files goes into a container, \
-                 what Codex reads goes to the model provider, your files never change. The job survives this client. Wait with codex_job_status, then \
-                 codex_job_result."
+                "Starts the same as codex_consult and returns a job_id at once. Same effects and cost: a copy of the tracked files goes into a container, what Codex \
+                 reads to the model provider; your files never change. Then codex_job_status with wait_seconds, and codex_job_result."
             }
             Self::Review => {
-                "Reviews a change of a git repository and returns findings with severity, file and line, a verdict and what was not shown. Your files never \
-                 change: Codex gets the diff and a copy of the tree in a container without a network, where it may run tests; its edits are thrown away. Costs a \
-                 model run on the configured API key; what Codex reads goes to the model provider. An empty change costs nothing (review_status not_run). Untracked \
-                 files are left out unless named in `paths` or asked for with `untracked`. A run that ends early gives its findings so far in `partial`. Findings \
-                 are an agent's claims: check them. For long reviews use codex_review_changes_async."
+                "Reviews a change of a git repository and returns findings with severity, file and line, a verdict, and what was not shown. Your files never change: \
+                 Codex gets the diff and a copy of the tree in a container without a network, may run tests there, and its edits are thrown away. Costs a model run on \
+                 the configured API key; what Codex reads goes to the model provider. An empty change costs nothing (review_status not_run). A run that ends early \
+                 gives its findings so far in `partial`. Findings are an agent's claims: check them. For long reviews use codex_review_changes_async."
             }
             Self::ReviewAsync => {
-                "Starts the same review as codex_review_changes and returns a job_id at once (null where the change is empty). Same effects and cost: diff and tracked \
-                 files go into a container, what Codex reads goes to the model provider, your files never change. Wait with codex_job_status, then codex_job_result."
+                "Starts the same as codex_review_changes and returns a job_id at once (null where the change is empty). Same effects and cost: diff and tracked files go \
+                 into a container, what Codex reads to the model provider; your files never change. Then codex_job_status with wait_seconds, and codex_job_result."
+            }
+            Self::DryRun => {
+                "Shows what codex_review_changes would look at and send, by the same checks: the changed files, what of them is not shown, each file with its bytes, \
+                 files that look like secrets, instruction files. Sends nothing, starts nothing, costs nothing."
             }
             Self::JobStatus => {
-                "Says where one job stands: status (running, done, failed, cancelled, timeout), the finer state and reason, queue position, and what \
-                 Codex last did. Changes nothing and costs nothing. Use it to wait: with wait_seconds it answers as soon as the state changes (since \
-                 since_state, or since the call), without it ask again after poll_after_ms; once result_available is true call codex_job_result. To find an id use codex_job_list; to end a job use codex_job_cancel."
+                "Says where one job stands: status (running, done, failed, cancelled, timeout), the finer state and reason, queue position, what Codex last did. Changes \
+                 nothing, costs nothing. With wait_seconds it answers as soon as the state changes (from since_state, else from the one at the call); without, ask again \
+                 after poll_after_ms. Once result_available is true: codex_job_result. To find an id: codex_job_list."
             }
             Self::JobResult => {
-                "Returns an ended job's result with summary and usage: a delegation's patch with changed files, risk and whether it applies to the tree now, a review's \
-                 findings, an answer. Changes nothing, costs \
-                 nothing, and can be repeated until the job expires; use codex_job_consume_result to remove the job too. While the job runs it gives \
-                 error job_running. A job that ended badly gives its error with whatever work it left in `partial`. A patch over 200000 bytes or not \
-                 in UTF-8 is never cut: `diff` then lists the files, and diff_resource holds all of it."
+                "Returns an ended job's result: a delegation's patch with files, risk and whether it applies now, a review's findings, an answer; and usage. Changes \
+                 nothing, costs nothing, repeatable until the job expires. While it runs: error job_running. A job that ended badly gives its error, with the work it \
+                 left in `partial`. A patch over 200000 bytes or not UTF-8 is never cut: `diff` lists the files, diff_resource holds all of it."
             }
             Self::JobConsumeResult => {
-                "Returns the same as codex_job_result and removes the job for good: container, volumes, stored patch. Costs nothing and leaves your \
-                 files alone. Use it when you need the result only once; of several callers exactly one gets it, later ones get job_not_found. A patch \
-                 too large for `diff` comes as an embedded resource. To be able to read it again use codex_job_result. Jobs that still run are refused \
-                 (job_running): cancel them first."
+                "Returns the same as codex_job_result and removes the job for good: container, volumes, patch. Costs nothing, leaves your files alone. Of several callers \
+                 one gets it, the others job_not_found. A patch too large for `diff` comes as an embedded resource. A job that still runs is refused (job_running): cancel \
+                 it first."
             }
             Self::JobCancel => {
-                "Ends a job that waits or runs. Its partial work is kept: read it with codex_job_result, remove it with codex_job_consume_result. No \
-                 further model cost arises; your files are untouched. Harmless to repeat, and does nothing to a job that has ended. Returns the job's \
-                 status; if it is still sealing, poll codex_job_status."
+                "Ends a job that waits or runs and returns its status. Partial work is kept for codex_job_result. No further model cost; your files are untouched. Harmless \
+                 to repeat, and does nothing to a job that has ended."
             }
             Self::JobList => {
-                "Lists jobs, newest first, running and ended, also those that other clients or the command line started. Changes nothing and costs \
-                 nothing. Use it to find a job_id after a lost connection, or to see what is still running; for details of one job use \
-                 codex_job_status."
+                "Lists jobs, newest first, running and ended, also those of other clients and of the command line. Changes nothing, costs nothing. Use it to find a job_id \
+                 after a lost connection; for details of one job codex_job_status."
+            }
+            Self::Transfer => {
+                "Always refused (transfer_unsupported): no conversation leaves this machine, and no job has access to transcripts. Reads, sends and costs nothing. Put what \
+                 Codex must know into `task` or `extra_context` instead."
             }
         }
     }
@@ -426,7 +482,8 @@ pub const INSTRUCTIONS: &str = "Anchorhold runs the Codex CLI in a container wit
 codex_review_changes findings about a change, codex_consult an answer. It never changes the user's files: you, or the user, apply a patch after review.\n\
 Flow: the _async form of a tool -> codex_job_status with wait_seconds until result_available -> codex_job_result (or codex_job_consume_result, \
 which also removes the job). The plain form does all that in one call of at most 10 minutes. After a lost connection: codex_job_list. When \
-something is not set up: codex_status names what is missing and the command that mends it.\n\
+something is not set up: codex_status names what is missing and the command that mends it. codex_dry_run and codex_delegate_dry_run show what \
+would be sent, for nothing.\n\
 The copy holds tracked files with their uncommitted edits. Untracked and ignored files, submodule contents and LFS objects are not in it.\n\
 Results: `diff` is the exact patch, or a list of files when it is over 200000 bytes or not UTF-8; the whole is then the resource \
 anchorhold://jobs/{id}/diff. `no_changes: true` is proven, never guessed. `risk` lists what a reviewer must look at; `applies` says whether the \

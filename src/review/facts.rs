@@ -54,6 +54,7 @@ pub(crate) mod tests {
             untracked_files_detected: 3,
             untracked_files_omitted: 2,
             omission_reasons: vec!["2 untracked files were not named.".into()],
+            omission_kinds: vec!["untracked".into()],
         };
         Facts::new(change, coverage, vec!["src".into()])
     }

@@ -179,6 +179,9 @@ pub struct Coverage {
     pub untracked_files_omitted: u64,
     /// Sentences of ours, one for each kind of omission.
     pub omission_reasons: Vec<String>,
+    /// The kinds, in the same order: `untracked`, or why a changed file is not shown.
+    #[serde(default)]
+    pub omission_kinds: Vec<String>,
 }
 
 /// A review's result.

@@ -48,4 +48,4 @@ pub use model::*;
 pub use review::{Omitted, ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};
 pub use scratch::sweep as sweep_scratch;
 pub use send::{InstructionFile, Origin, SecretLooking, SendEntry, SendManifest, manifest_of};
-pub use snapshot::{Packed, Plan, PlanOptions, pack, plan, plan_with, plan_within};
+pub use snapshot::{Packed, Plan, PlanOptions, Uncommitted, pack, plan, plan_with, plan_within};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::manifest::ObjectFormat;
 
 /// A path in a document that people and assistants read: escaped text, and the exact bytes where they are not UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShownPath {
     /// Escaped for display ([`crate::display::line`]).
     pub path: String,
@@ -74,6 +74,9 @@ pub struct SnapshotSummary {
     /// How many there are.
     #[serde(default)]
     pub included_count: u64,
+    /// Of these, how many have a name that usually means a secret.
+    #[serde(default)]
+    pub included_secret_named: u64,
     /// Submodules: empty directories in the cell. The first 200.
     pub submodules: Vec<ShownPath>,
     /// How many there are.

@@ -192,6 +192,7 @@ fn coverage(shown: &show::Shown, omitted: &[(Vec<u8>, &'static str)], detected: 
     for (_, why) in omitted {
         *kinds.entry(why).or_default() += 1;
     }
+    let mut named: Vec<String> = kinds.keys().map(|kind| (*kind).to_owned()).collect();
     let mut reasons: Vec<String> = kinds
         .into_iter()
         .map(|(why, count)| {
@@ -211,6 +212,7 @@ fn coverage(shown: &show::Shown, omitted: &[(Vec<u8>, &'static str)], detected: 
             Untracked::Include => "they could not be read, or are repositories of their own",
             Untracked::Exclude => "they are excluded",
         };
+        named.push("untracked".to_owned());
         reasons.push(format!("{left} untracked {} left out: {why}.", if left == 1 { "file is" } else { "files are" }));
     }
     let status = match (reasons.is_empty(), shown.shown) {
@@ -218,5 +220,5 @@ fn coverage(shown: &show::Shown, omitted: &[(Vec<u8>, &'static str)], detected: 
         (false, 0) => CoverageStatus::None,
         (false, _) => CoverageStatus::Partial,
     };
-    Coverage { status, untracked_files_detected: detected, untracked_files_omitted: left, omission_reasons: reasons }
+    Coverage { status, untracked_files_detected: detected, untracked_files_omitted: left, omission_reasons: reasons, omission_kinds: named }
 }

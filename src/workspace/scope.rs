@@ -93,7 +93,7 @@ impl Sides {
 
 /// HEAD against what lies in the working tree.
 fn working_tree(mut opened: Opened, caps: &WorkspaceSettings, request: &ReviewRequest, narrow: &Narrow) -> Result<Sides> {
-    let others = untracked::others(&opened, caps)?;
+    let others = untracked::others(&opened.shadow, &opened.repository, caps)?;
     let seen = others.iter().filter(|extra| narrow.holds(&extra.path)).count() as u64;
     let mut extra: Vec<Extra> = others.clone();
     extra.retain(|extra| match request.untracked {
@@ -102,7 +102,7 @@ fn working_tree(mut opened: Opened, caps: &WorkspaceSettings, request: &ReviewRe
         Untracked::Exclude => false,
     });
     if request.include_ignored {
-        extra.extend(untracked::included(&opened, caps)?);
+        extra.extend(untracked::included(&opened.shadow, &opened.repository, &opened.root, caps)?);
     }
     let Opened { shadow, repository, root, summary, .. } = &mut opened;
     let entries = survey(shadow, &repository.top, root, caps, &extra, summary)?;
@@ -212,7 +212,7 @@ fn included(opened: &mut Opened, caps: &WorkspaceSettings, base: &Tree, tree: &T
     };
     let mut patterns = Vec::new();
     Blobs::new(&opened.shadow, untracked::MAX_INCLUDE)?.append(&file.id, untracked::MAX_INCLUDE, &mut patterns)?;
-    let mut extra = untracked::matching(opened, caps, &patterns)?;
+    let mut extra = untracked::matching(&opened.shadow, &opened.repository, caps, &patterns)?;
     extra.retain(|extra| {
         let path = extra.path.as_slice();
         tree.find(path).is_none() && tree.beneath(path).next().is_none() && !ancestors(path).any(|above| tree.find(above).is_some())

@@ -109,6 +109,9 @@ pub struct SendManifest {
     pub included: Vec<ShownPath>,
     /// How many there are.
     pub included_count: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub included_bytes: u64,
     /// Files whose name or content looks like a secret. The first 200.
     pub secret_looking: Vec<SecretLooking>,
     /// How many there are.
@@ -145,6 +148,9 @@ pub fn manifest_of(plan: &Plan) -> Result<SendManifest> {
         }
         if entry.mode == Mode::Submodule {
             continue;
+        }
+        if entry.origin == Origin::Included {
+            manifest.included_bytes = manifest.included_bytes.saturating_add(entry.size);
         }
         if instructions::is_instruction(path) {
             manifest.instruction_file_count += 1;

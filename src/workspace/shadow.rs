@@ -184,6 +184,15 @@ impl Shadow {
         // Anything else than 0 and 1 is an object that is not there (partial clone): the file was touched.
         Ok(run(command, None, "compare the working tree with HEAD")?.code() != 0)
     }
+
+    /// How many tracked files differ from HEAD, by content; `None`: an object that is needed to tell is not there.
+    pub fn count_changed(&self, top: &Path) -> Result<Option<u64>> {
+        let mut command = self.git();
+        command.env("GIT_WORK_TREE", top).args(["diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv", "--no-renames"]);
+        command.arg("--ignore-submodules=all").arg(self.head.id.to_hex()).arg("--");
+        let output = run(command, None, "compare the working tree with HEAD")?;
+        Ok((output.code() == 0).then(|| output.stdout.split(|b| *b == 0).filter(|path| !path.is_empty()).count() as u64))
+    }
 }
 
 /// Reads the few values through git's own parser, without includes and never as configuration in force.

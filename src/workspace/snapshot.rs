@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Cursor, Root};
 use super::listing::{self, Extra, Listed};
+use super::names::Name;
 use super::repo::{self, Repository};
 use super::send::Origin;
 use super::shadow::Shadow;
@@ -26,7 +27,7 @@ const SHOWN: usize = 200;
 
 /// A checked list of what will be sent; no content has been read yet.
 pub struct Plan {
-    pub(super) top: PathBuf,
+    repository: Repository,
     pub(super) root: Root,
     subdirectory: Option<RepoPath>,
     head_subject: Option<String>,
@@ -51,6 +52,15 @@ pub(super) struct Planned {
     /// As it was when the plan was made; 0 for a submodule.
     pub(super) size: u64,
     pub(super) origin: Origin,
+}
+
+/// What no commit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uncommitted {
+    /// Tracked files that differ from HEAD; `None`: an object that is needed to tell is not there (partial clone).
+    pub tracked: Option<u64>,
+    /// Untracked files that no rule ignores; a repository of its own counts as one.
+    pub untracked: u64,
 }
 
 /// What else than the tracked files is sent.
@@ -81,7 +91,7 @@ pub fn plan_with(workspace_root: &Path, roots: &[PathBuf], caps: &WorkspaceSetti
         return Err(Error::new(Code::WorktreeError, "read HEAD: there is no commit yet")
             .with_hint("commit something first: `git add -A && git commit -m start`"));
     }
-    let extra = if options.include_ignored { untracked::included(&opened, caps)? } else { Vec::new() };
+    let extra = if options.include_ignored { untracked::included(&opened.shadow, &opened.repository, &opened.root, caps)? } else { Vec::new() };
     let Opened { repository, shadow, root, summary, .. } = &mut opened;
     let (entries, commit, dirty) = std::thread::scope(|scope| {
         let dirty = scope.spawn(|| shadow.dirty(&repository.top));
@@ -130,7 +140,7 @@ impl Opened {
     /// The plan of these entries; `commit` is the raw commit whose subject is told.
     pub(super) fn into_plan(self, caps: &WorkspaceSettings, entries: Vec<Planned>, commit: Option<&[u8]>) -> Plan {
         Plan {
-            top: self.repository.top,
+            repository: self.repository,
             root: self.root,
             subdirectory: self.subdirectory,
             head_subject: commit.filter(|_| self.shadow.own).and_then(subject),
@@ -147,7 +157,7 @@ impl Opened {
 impl Plan {
     /// Top of the working tree, absolute and free of links.
     pub fn root(&self) -> &Path {
-        &self.top
+        &self.repository.top
     }
     /// Where the caller's directory lies below the top.
     pub fn subdirectory(&self) -> Option<&RepoPath> {
@@ -160,6 +170,13 @@ impl Plan {
     /// HEAD, branch, dirty flag, counts; `files` and `bytes` are those planned.
     pub fn summary(&self) -> &SnapshotSummary {
         &self.summary
+    }
+    /// What differs from HEAD, for somebody who only wants to know: the delivery does not ask. Blocking; walks the tree.
+    ///
+    /// Errors: as [`plan`].
+    pub fn uncommitted(&self) -> Result<Uncommitted> {
+        let untracked = untracked::others(&self.shadow, &self.repository, &self.caps)?.len() as u64;
+        Ok(Uncommitted { tracked: self.shadow.count_changed(&self.repository.top)?, untracked })
     }
 }
 
@@ -190,6 +207,7 @@ impl SnapshotSummary {
         };
         self.untracked_sent = true;
         *count += 1;
+        self.included_secret_named += u64::from(origin == Origin::Included && Name::new(path).secret());
         if list.len() < SHOWN {
             list.push(ShownPath::new(path));
         }

@@ -11,11 +11,10 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Root};
 use super::listing::{self, Extra};
-use super::repo::read_small;
+use super::repo::{Repository, read_small};
 use super::run::{run, run_ok_within};
 use super::send::Origin;
-use super::shadow::temporary;
-use super::snapshot::Opened;
+use super::shadow::{Shadow, temporary};
 use crate::config::WorkspaceSettings;
 use crate::error::{Code, Error, Result};
 
@@ -27,9 +26,9 @@ pub const MAX_INCLUDE: u64 = 64 << 10;
 const MAX_EXCLUDE: u64 = 1 << 20;
 
 /// Untracked files that no rule excludes. A repository of its own is one path with a slash at its end.
-pub fn others(opened: &Opened, caps: &WorkspaceSettings) -> Result<Vec<Extra>> {
-    let at = opened.shadow.path();
-    let own = optional(&opened.repository.common_dir.join("info/exclude"))?;
+pub fn others(shadow: &Shadow, repository: &Repository, caps: &WorkspaceSettings) -> Result<Vec<Extra>> {
+    let at = shadow.path();
+    let own = optional(&repository.common_dir.join("info/exclude"))?;
     std::fs::write(at.join("info/exclude"), own).map_err(temporary)?;
     let users = match users_list() {
         // One that cannot be read is passed over, as git does.
@@ -39,32 +38,41 @@ pub fn others(opened: &Opened, caps: &WorkspaceSettings) -> Result<Vec<Extra>> {
     std::fs::write(at.join("info/exclude-user"), users).map_err(temporary)?;
     let mut setting = std::ffi::OsString::from("core.excludesFile=");
     setting.push(at.join("info/exclude-user"));
-    list(opened, caps, &["-c".as_ref(), &setting, "ls-files".as_ref()], &["--others".as_ref(), "--exclude-standard".as_ref()], Origin::Untracked)
+    let how = ["--others".as_ref(), "--exclude-standard".as_ref()];
+    list(shadow, repository, caps, &["-c".as_ref(), &setting, "ls-files".as_ref()], &how, Origin::Untracked)
 }
 
 /// Untracked files, ignored or not, that match the patterns in the working tree's `.worktreeinclude`.
-pub fn included(opened: &Opened, caps: &WorkspaceSettings) -> Result<Vec<Extra>> {
-    match patterns(&opened.root)? {
-        Some(patterns) => matching(opened, caps, &patterns),
+pub fn included(shadow: &Shadow, repository: &Repository, root: &Root, caps: &WorkspaceSettings) -> Result<Vec<Extra>> {
+    match patterns(root)? {
+        Some(patterns) => matching(shadow, repository, caps, &patterns),
         None => Ok(Vec::new()),
     }
 }
 
 /// Untracked files, ignored or not, that match patterns in the syntax of `.gitignore`.
-pub fn matching(opened: &Opened, caps: &WorkspaceSettings, patterns: &[u8]) -> Result<Vec<Extra>> {
-    let file = opened.shadow.path().join("info/include");
+pub fn matching(shadow: &Shadow, repository: &Repository, caps: &WorkspaceSettings, patterns: &[u8]) -> Result<Vec<Extra>> {
+    let file = shadow.path().join("info/include");
     std::fs::write(&file, patterns).map_err(temporary)?;
     let mut from = std::ffi::OsString::from("--exclude-from=");
     from.push(&file);
-    let mut found = list(opened, caps, &["ls-files".as_ref()], &["--others".as_ref(), "--ignored".as_ref(), &from], Origin::Included)?;
+    let how = ["--others".as_ref(), "--ignored".as_ref(), from.as_os_str()];
+    let mut found = list(shadow, repository, caps, &["ls-files".as_ref()], &how, Origin::Included)?;
     // A repository of its own is not walked: it cannot be taken in.
     found.retain(|extra| !extra.path.ends_with(b"/"));
     Ok(found)
 }
 
-fn list(opened: &Opened, caps: &WorkspaceSettings, command: &[&std::ffi::OsStr], how: &[&std::ffi::OsStr], origin: Origin) -> Result<Vec<Extra>> {
-    let mut git = opened.shadow.git();
-    git.env("GIT_WORK_TREE", &opened.repository.top).args(command).args(["-z", "--full-name"]).args(how);
+fn list(
+    shadow: &Shadow,
+    repository: &Repository,
+    caps: &WorkspaceSettings,
+    command: &[&std::ffi::OsStr],
+    how: &[&std::ffi::OsStr],
+    origin: Origin,
+) -> Result<Vec<Extra>> {
+    let mut git = shadow.git();
+    git.env("GIT_WORK_TREE", &repository.top).args(command).args(["-z", "--full-name"]).args(how);
     let output = run_ok_within(git, "list the untracked files", Code::WorktreeError, listing::bounds(caps))?;
     let paths = output.split(|b| *b == 0).filter(|path| !path.is_empty());
     Ok(paths.map(|path| Extra { path: path.to_vec(), origin }).collect())

@@ -20,6 +20,7 @@ TOOLS = {
     "codex_review_changes_async",
     "codex_status", "codex_delegate", "codex_delegate_async", "codex_job_status", "codex_job_result",
     "codex_job_consume_result", "codex_job_cancel", "codex_job_list",
+    "codex_capabilities", "codex_models", "codex_delegate_dry_run", "codex_dry_run", "codex_transfer",
 }
 
 

@@ -7,8 +7,8 @@ pub fn delegate(task: &str, subdirectory: Option<&[u8]>) -> String {
         "You work on a copy of a git repository inside a sealed container. You are in {place}.\n\
          - There is no network: no downloads, no package installation, no push, no remote. Use what is installed; if something is missing, say so.\n\
          - There are no credentials here, and nobody answers questions: decide, and state your assumptions at the end.\n\
-         - Your result is the difference between the working tree now and the working tree when you end. Untracked and ignored files of the \
-         original are not here; new files that its .gitignore excludes are not part of the result.\n\
+         - Your result is the difference between the working tree now and the working tree when you end. Of the original's \
+         untracked and ignored files at most those that .worktreeinclude names are here; new files that its .gitignore excludes are not part of the result.\n\
          - The git history is a stand-in with one commit. Whether you commit does not matter; files inside of .git are never part of the result.\n\
          - Write scratch files to /tmp, not into the working tree. When you are done, sum up briefly what you changed and what you could not check.\n\
          \n\

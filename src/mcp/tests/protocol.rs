@@ -13,19 +13,24 @@ use crate::error::Code;
 type Hints = (&'static str, Option<bool>, Option<bool>, Option<bool>, Option<bool>);
 
 /// The contract's table.
-const HINTS: [Hints; 12] = [
+const HINTS: [Hints; 17] = [
     ("codex_status", Some(true), None, None, Some(false)),
+    ("codex_capabilities", Some(true), None, None, Some(false)),
+    ("codex_models", Some(true), None, None, Some(false)),
     ("codex_delegate", Some(false), Some(true), Some(false), Some(true)),
     ("codex_delegate_async", Some(false), Some(true), Some(false), Some(true)),
+    ("codex_delegate_dry_run", Some(true), None, None, Some(false)),
     ("codex_consult", Some(false), Some(false), Some(false), Some(true)),
     ("codex_consult_async", Some(false), Some(false), Some(false), Some(true)),
     ("codex_review_changes", Some(false), Some(false), Some(false), Some(true)),
     ("codex_review_changes_async", Some(false), Some(false), Some(false), Some(true)),
+    ("codex_dry_run", Some(true), None, None, Some(false)),
     ("codex_job_status", Some(true), None, None, Some(false)),
     ("codex_job_result", Some(true), None, None, Some(false)),
     ("codex_job_consume_result", Some(false), Some(false), Some(false), Some(false)),
     ("codex_job_cancel", Some(false), Some(false), Some(true), Some(false)),
     ("codex_job_list", Some(true), None, None, Some(false)),
+    ("codex_transfer", Some(false), Some(false), Some(false), Some(false)),
 ];
 
 #[tokio::test]
@@ -60,10 +65,9 @@ async fn the_instructions_are_short() {
 }
 
 /// Checks a value against the few keywords that our schemas use.
-fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
+fn fits(schema: &Value, value: &Value) -> bool {
     let Value::Object(map) = schema else { return schema != &json!(false) };
     map.iter().all(|(keyword, rule)| match keyword.as_str() {
-        "$ref" => rule == "#/$defs/text" && fits(&root["$defs"]["text"], root, value),
         "type" => {
             let named = |name: &Value| match name.as_str().unwrap() {
                 "object" => value.is_object(),
@@ -76,13 +80,13 @@ fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
             };
             rule.as_array().map_or_else(|| named(rule), |names| names.iter().any(named))
         }
-        "anyOf" => rule.as_array().unwrap().iter().any(|each| fits(each, root, value)),
+        "anyOf" => rule.as_array().unwrap().iter().any(|each| fits(each, value)),
         "enum" => rule.as_array().unwrap().contains(value),
         "const" => rule == value,
-        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| fits(rule, root, item))),
+        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| fits(rule, item))),
         "required" => rule.as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some()),
-        "properties" => rule.as_object().unwrap().iter().all(|(key, each)| value.get(key).is_none_or(|item| fits(each, root, item))),
-        "$defs" | "additionalProperties" | "description" | "default" => true,
+        "properties" => rule.as_object().unwrap().iter().all(|(key, each)| value.get(key).is_none_or(|item| fits(each, item))),
+        "additionalProperties" | "description" | "default" => true,
         other => panic!("unknown keyword {other}"),
     })
 }
@@ -95,14 +99,14 @@ async fn answers_fit_their_output_schemas() {
         assert_eq!(schema["type"], "object", "the 2025-11-25 revision wants an object at the top");
         // Unknown arguments fail everywhere.
         let result = session.call(Box::leak(tool.name.into_owned().into_boxed_str()), json!({"no_such_argument": 1})).await;
-        assert!(fits(&schema, &schema, &result.structured_content.unwrap()));
-        assert!(!fits(&schema, &schema, &json!({"ok": true})));
-        assert!(!fits(&schema, &schema, &json!({"ok": false, "meta": {}})));
+        assert!(fits(&schema, &result.structured_content.unwrap()));
+        assert!(!fits(&schema, &json!({"ok": true})));
+        assert!(!fits(&schema, &json!({"ok": false, "meta": {}})));
     }
     let status = session.call("codex_status", json!({})).await;
     let schema = Value::Object(super::super::schema::output(ToolName::Status));
     let content = status.structured_content.unwrap();
-    assert!(fits(&schema, &schema, &content));
+    assert!(fits(&schema, &content));
     assert_eq!((&content["ok"], &content["ready"], &content["codex_found"]), (&json!(true), &json!(false), &json!(false)));
     session.close().await;
 }
@@ -164,6 +168,10 @@ async fn bad_arguments_are_named_and_never_repeated() {
             ("codex_job_list", json!({"limit": 1001}), "limit"),
             ("codex_job_list", json!({"status": "queued"}), "status"),
             ("codex_status", json!({"verbose": true}), "verbose"),
+            ("codex_delegate", json!({"task": "x", "include_ignored": secret}), "include_ignored"),
+            ("codex_delegate", json!({"task": "x", "include_ignored": null}), "include_ignored"),
+            ("codex_capabilities", json!({"include_schemas": [secret]}), "include_schemas"),
+            ("codex_transfer", json!({"transcript_path": "a\nb"}), "transcript_path"),
         ];
         for (tool, arguments, field) in cases {
             let error = session.error(tool, arguments.clone()).await;
@@ -254,7 +262,8 @@ async fn unknown_tools_and_resources_are_protocol_errors() {
         let templates = session.client.list_resource_templates(None).await.unwrap().resource_templates;
         let addresses: Vec<_> = templates.iter().map(|template| template.uri_template.as_str()).collect();
         assert_eq!(addresses, ["status", "diff", "events", "report"].map(|part| format!("anchorhold://jobs/{{id}}/{part}")));
-        assert!(session.client.list_resources(None).await.unwrap().resources.is_empty());
+        let listed = session.client.list_resources(None).await.unwrap().resources;
+        assert!(listed.len() == 6 && listed.iter().all(|resource| resource.uri.starts_with("codex://")), "{listed:?}");
         session.close().await;
     }
 }
@@ -281,6 +290,12 @@ fn every_code_of_the_contract_has_the_contracts_repair() {
         (Code::JobCancelled, "start_new_job", Some(ToolName::DelegateAsync)),
         (Code::JobFailed, "inspect_and_retry", called),
         (Code::IdempotencyConflict, "use_new_idempotency_key", called),
+        (Code::IdempotencyResultUnavailable, "use_new_idempotency_key", called),
+        (Code::IdempotencyInProgress, "retry_after_delay", called),
+        (Code::InvalidScope, "correct_arguments", called),
+        (Code::InvalidJson, "retry_then_report", called),
+        (Code::SchemaViolation, "retry_then_report", called),
+        (Code::Timeout, "inspect_and_retry", Some(ToolName::DelegateAsync)),
         (Code::ResourceNotFound, "list_resources", None),
     ] {
         let found = repair(code, called);

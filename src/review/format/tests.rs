@@ -65,6 +65,7 @@ pub(crate) fn review() -> Review {
             untracked_files_detected: 3,
             untracked_files_omitted: 2,
             omission_reasons: vec!["1 file is larger than what is shown".to_owned()],
+            omission_kinds: vec!["too_large".to_owned()],
         },
         usage: Usage { input_tokens: 1_000, output_tokens: 200, ..Usage::default() },
         model: Some("rehearsal-1".to_owned()),

@@ -53,6 +53,7 @@ fn ignored_files_are_sent_only_when_asked_and_listed_by_themselves() {
     assert_eq!(snapshot.tree[b"link".as_slice()], link("/etc/passwd"), "a link is sent as its text");
     assert!(!snapshot.tree.values().any(|(_, bytes)| bytes == b"no"));
     assert_eq!((snapshot.summary.included_count, snapshot.summary.untracked_sent), (4, true));
+    assert_eq!((snapshot.summary.included_secret_named, manifest.included_bytes), (1, 8 + 1 + 11 + 22));
     assert_eq!(snapshot.summary.files, manifest.files);
 }
 
@@ -128,6 +129,23 @@ fn the_manifest_is_what_would_be_sent() {
     assert_eq!(said, sent);
     let again: SendManifest = serde_json::from_str(&serde_json::to_string(&manifest).unwrap()).unwrap();
     assert_eq!(again, manifest);
+}
+
+#[test]
+fn what_no_commit_holds_is_counted_by_content() {
+    let repo = with_ignored();
+    let before = repo.plan_with(WITH).unwrap().uncommitted().unwrap();
+    // The ignored ones are not untracked, whoever asks for them.
+    assert_eq!((before.tracked, before.untracked), (Some(0), 3), "link, plain, vendor/deep/y.jar");
+    // Touched, not changed; changed; gone.
+    let same = std::fs::read(repo.path("a.txt")).unwrap();
+    repo.write("a.txt", same);
+    repo.write(".gitignore", ".env\nbuild/\n*.cache\nplain\n");
+    repo.remove("dir/b.txt");
+    let fingerprint_before = fingerprint(&repo.top());
+    let after = repo.plan().unwrap().uncommitted().unwrap();
+    assert_eq!((after.tracked, after.untracked), (Some(2), 2));
+    assert_eq!(fingerprint(&repo.top()), fingerprint_before);
 }
 
 #[test]

@@ -86,9 +86,17 @@ fn roots(arena: &Arena, configured: bool) -> Option<String> {
     let given = [inside.as_path()];
     let mut client = Client::open(&env, &inside, if configured { &[] } else { &given });
     let mut try_path = |path: &Path| {
-        let answer = start(&mut client, path.to_str().expect("plain"));
-        let code = answer["error"]["code"].as_str().unwrap_or("none").to_owned();
-        (code != "workspace_outside_roots").then(|| format!("{} was taken: {code}", path.display()))
+        let path = path.to_str().expect("plain");
+        let started = start(&mut client, path);
+        // What would be sent is as little a stranger's business as what is.
+        let mut preview = |tool: &str, more: Value| {
+            let mut arguments = json!({"workspace_root": path, "include_ignored": true});
+            arguments.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+            client.tool(tool, arguments)["structuredContent"].clone()
+        };
+        let answers = [started, preview("codex_delegate_dry_run", json!({"task": "x"})), preview("codex_dry_run", json!({}))];
+        let codes = answers.map(|answer| answer["error"]["code"].as_str().unwrap_or("none").to_owned());
+        codes.into_iter().find(|code| code != "workspace_outside_roots").map(|code| format!("{path} was taken: {code}"))
     };
     let swapped = inside.join("swapped");
     std::fs::create_dir(&swapped).expect("directory");
