@@ -176,6 +176,7 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
         lines.push("sealed by a second start, since the first one died".to_owned());
     }
     lines.extend(snapshot_notes(&result.snapshot));
+    lines.extend(result.status.settings_warnings().into_iter().map(|sentence| clip(sentence.as_bytes(), 300)));
     if lines.is_empty() {
         return String::new();
     }
