@@ -145,7 +145,7 @@ mod tests {
             ("model_reasoning_summary", "x\" \n[mcp_servers.evil]".into()),
             ("model_context_window", (-5).into()),
             ("tool_output_token_limit", "5000".into()),
-            ("project_doc_max_bytes", (1 << 40).into()),
+            ("project_doc_max_bytes", (1_i64 << 40).into()),
             ("project_doc_fallback_filenames", vec!["../../etc/passwd"].into()),
             ("project_doc_fallback_filenames", vec![".."].into()),
             ("project_doc_fallback_filenames", vec!["a"; MAX_NAMES + 1].into()),

@@ -182,7 +182,8 @@ fn a_model_that_cannot_be_asked_is_left_out_and_stops_nobody() {
 fn a_review_takes_no_instructions_that_its_change_could_bring() {
     let names = |config: &str| {
         let found = read(configured(config).path(), &any(), Isolation::Inherit, JobKind::Review);
-        (found.config.into_iter().map(|(_, value)| value).next(), left_out(&found.report).first().map(|(_, why)| *why))
+        let why = found.report.left_out.first().map(|left| left.why);
+        (found.config.into_iter().map(|(_, value)| value).next(), why)
     };
     assert_eq!(names("project_doc_fallback_filenames = [\"README.md\", \"CLAUDE.md\"]"), (Some("[\"CLAUDE.md\"]".to_owned()), None));
     assert_eq!(names("project_doc_fallback_filenames = [\"README.md\"]"), (None, Some("not_in_reviews")));

@@ -264,8 +264,18 @@ pub struct JobStatus {
 impl JobStatus {
     /// What of the user's own Codex settings was not taken though the user would expect it, a sentence each.
     pub fn settings_warnings(&self) -> Vec<&str> {
-        let warnings = self.isolation.get("inherited").and_then(|inherited| inherited.get("warnings"));
-        warnings.and_then(serde_json::Value::as_array).into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
+        self.inherited("warnings").filter_map(serde_json::Value::as_str).collect()
+    }
+
+    /// Whether the job has execution-policy rules of the user's.
+    pub(super) fn has_rules(&self) -> bool {
+        self.inherited("files").filter_map(|file| file.get("name")?.as_str()).any(|name| name.starts_with("rules/"))
+    }
+
+    /// A list of the report on what was inherited.
+    fn inherited(&self, list: &str) -> impl Iterator<Item = &serde_json::Value> {
+        let list = self.isolation.get("inherited").and_then(|inherited| inherited.get(list));
+        list.and_then(serde_json::Value::as_array).into_iter().flatten()
     }
 }
 

@@ -182,3 +182,19 @@ fn a_broken_configuration_stops_nothing_and_is_said() {
     }
     assert!(!text.contains("SECRET-WORD") && !provider.seen()[0].body.to_string().contains("AUTH-MARK"), "{text}");
 }
+
+#[test]
+fn rules_that_codex_cannot_read_are_named_as_the_cause() {
+    let provider = Provider::start(vec![Reply::say("done")]);
+    let user = User::with_codex(&provider);
+    std::fs::write(user.env.path().join("codex-home/rules/broken.rules"), "prefix_rule(pattern=[\n").expect("a file");
+    let run = user.delegate();
+    assert_eq!((run.code, &run.json["error"]["code"]), (5, &json!("nonzero_exit")), "{}", run.text);
+    assert!(
+        run.json["error"]["hint"].as_str().is_some_and(|hint| hint.contains("execution-policy rules") && hint.contains("ignore-rules")),
+        "{}",
+        run.text
+    );
+    assert_eq!(provider.seen().len(), 0, "nothing was spent");
+    assert_eq!(user.run(&["delegate", "--json", "--isolation", "ignore-rules", "change the file"]).code, 0);
+}
