@@ -52,7 +52,8 @@ async fn demo(out: &Output, jobs: &Jobs, keep: bool) -> Result<u8> {
         workspace_root: place.path().canonicalize().unwrap_or_else(|_| place.path().to_path_buf()),
         model: None,
         reasoning_effort: None,
-        isolation: Isolation::IgnoreConfig,
+        // Whatever this user's own Codex is told, the demonstration is the same.
+        isolation: Isolation::Nothing,
         deadline_seconds: Some(300),
         queue_seconds: None,
         idle_seconds: None,

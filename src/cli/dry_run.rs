@@ -169,12 +169,12 @@ fn change(change: &PreviewChange) -> String {
 
 /// What of the user's own Codex settings enters.
 fn inherited(preview: &Preview) -> String {
-    let mut parts = preview.inherited.settings.clone();
-    if preview.inherited.instructions_bytes > 0 {
-        parts.push(format!("your own AGENTS.md ({})", size(preview.inherited.instructions_bytes as u64)));
-    }
+    let report = &preview.inherited;
+    let mut parts = report.taken.clone();
+    parts.extend(report.files.iter().map(|file| format!("your own {} ({})", line(file.name.as_bytes()), size(file.bytes))));
     let parts = if parts.is_empty() { "nothing of yours".to_owned() } else { parts.join(", ") };
-    format!("{}: {parts}", preview.isolation.as_str())
+    let left_out = if report.left_out_count == 0 { String::new() } else { format!(" ({} left out)", report.left_out_count) };
+    format!("{}: {parts}{left_out}", preview.isolation.as_str())
 }
 
 fn counted(count: u64, one: &str) -> String {

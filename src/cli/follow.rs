@@ -9,14 +9,27 @@ use crate::job::{Begun, Consumed, JobId, JobResult, JobState, JobStatus, Jobs, S
 /// Starts a job, as [`begin`]; for work that always makes one.
 pub(super) async fn start(jobs: &Jobs, request: StartRequest, reporter: &mut Reporter<'_>) -> Result<(StartedJob, bool)> {
     reporter.step("taking a snapshot and creating the cell");
-    or_given_up(jobs.start(request), reporter).await
+    let (started, pressed) = or_given_up(jobs.start(request), reporter).await?;
+    warn(&started, reporter);
+    Ok((started, pressed))
 }
 
 /// Starts a job where there is something to do; says whether Ctrl-C was pressed. A second Ctrl-C gives up. What a start that was given up
 /// leaves behind carries its labels and is swept.
 pub(super) async fn begin(jobs: &Jobs, request: StartRequest, reporter: &mut Reporter<'_>) -> Result<(Begun, bool)> {
     reporter.step("finding the change and creating the cell");
-    or_given_up(jobs.begin(request), reporter).await
+    let (begun, pressed) = or_given_up(jobs.begin(request), reporter).await?;
+    if let Begun::Job(started) = &begun {
+        warn(started, reporter);
+    }
+    Ok((begun, pressed))
+}
+
+/// Says what of the user's own Codex settings the job does not have though they would expect it.
+fn warn(started: &StartedJob, reporter: &Reporter<'_>) {
+    for sentence in started.status.settings_warnings() {
+        reporter.note(&crate::display::line(sentence.as_bytes()));
+    }
 }
 
 async fn or_given_up<T>(starting: impl Future<Output = Result<T>>, reporter: &mut Reporter<'_>) -> Result<(T, bool)> {

@@ -181,6 +181,7 @@ fn caveats(result: &JobResult, paint: Paint) -> String {
         );
     }
     lines.extend(snapshot_notes(&result.snapshot));
+    lines.extend(result.status.settings_warnings().into_iter().map(|sentence| clip(sentence.as_bytes(), 300)));
     if lines.is_empty() {
         return String::new();
     }

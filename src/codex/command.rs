@@ -3,9 +3,11 @@
 //! Made for Codex CLI 0.169. No configuration file is used: what the user's configuration may bring comes as checked `-c` settings. Sessions
 //! are kept (no `--ephemeral`), because a job can be continued; the files are small and lie on the job's own volume.
 
+use super::settings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::paths;
 use crate::protocol::request::CodexSettings;
+use crate::weaken;
 
 /// Loopback port of `init`'s forwarder; each cell has its own network namespace, so a fixed one collides with nothing of ours.
 pub const FORWARDER_PORT: u16 = 7410;
@@ -16,8 +18,6 @@ const KEY_VARIABLE: &str = "ANCHORHOLD_KEY";
 const PLACEHOLDER_KEY: &str = "not-a-key";
 /// Where Codex writes its last message: the agent may write there.
 pub const LAST_MESSAGE: &str = "/job/home/.last_message";
-/// Longest `-c` value.
-const MAX_VALUE: usize = 4096;
 
 /// A program, its arguments, its whole environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,27 +30,6 @@ pub struct CommandLine {
     pub env: Vec<(String, String)>,
 }
 
-/// Settings that Anchorhold makes itself, and with which a job could change who is asked or what is run; by their first part.
-const RESERVED: [&str; 17] = [
-    "analytics",
-    "approval_policy",
-    "chatgpt_base_url",
-    "check_for_update_on_startup",
-    "features",
-    "hooks",
-    "mcp_servers",
-    "model",
-    "model_provider",
-    "model_providers",
-    "notify",
-    "otel",
-    "profile",
-    "profiles",
-    "projects",
-    "sandbox_mode",
-    "shell_environment_policy",
-];
-
 /// Whether a model name is well formed: `[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}`.
 pub fn is_model(name: &str) -> bool {
     name.len() <= 100
@@ -59,9 +38,9 @@ pub fn is_model(name: &str) -> bool {
 }
 
 /// The command line for a request. Errors: [`Code::InvalidModel`], [`Code::InvalidReasoningEffort`], [`Code::InvalidConfig`].
-pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
+pub fn command_line(wanted: &CodexSettings) -> Result<CommandLine> {
     let mut args: Vec<String> = ["exec", "--json", "--ignore-user-config"].map(str::to_owned).into();
-    if settings.ignore_rules {
+    if wanted.ignore_rules {
         args.push("--ignore-rules".to_owned());
     }
     // The cell is the sandbox: Codex's own would need what the cell does not give.
@@ -72,16 +51,14 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
     // Without these two Codex waits for hosts that it cannot reach: 5 s at its exit.
     config("analytics.enabled", "false");
     config("check_for_update_on_startup", "false");
-    for (key, value) in &settings.config {
+    for (key, value) in &wanted.config {
         check_config(key, value)?;
         config(key, value);
     }
-    if !settings.config.iter().any(|(key, _)| key == "web_search") {
-        config("web_search", "\"disabled\"");
-    }
+    config("web_search", "\"disabled\"");
     config("shell_environment_policy.exclude", &format!("[\"{KEY_VARIABLE}\"]"));
-    if let Some(effort) = &settings.reasoning_effort {
-        if effort.is_empty() || effort.len() > 16 || !effort.bytes().all(|b| b.is_ascii_lowercase()) {
+    if let Some(effort) = &wanted.reasoning_effort {
+        if !settings::is_effort(effort) {
             return Err(Error::new(Code::InvalidReasoningEffort, "the reasoning effort is not a lower-case word"));
         }
         config("model_reasoning_effort", &format!("\"{effort}\""));
@@ -91,13 +68,13 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
         &format!("model_providers.{PROVIDER}"),
         &format!("{{name=\"{PROVIDER}\",base_url=\"http://127.0.0.1:{FORWARDER_PORT}/v1\",wire_api=\"responses\",env_key=\"{KEY_VARIABLE}\"}}"),
     );
-    if let Some(model) = &settings.model {
+    if let Some(model) = &wanted.model {
         if !is_model(model) {
             return Err(Error::new(Code::InvalidModel, "the model name is malformed"));
         }
         args.extend(["-m".to_owned(), model.clone()]);
     }
-    if settings.output_schema {
+    if wanted.output_schema {
         args.extend(["--output-schema", paths::SCHEMA].map(str::to_owned));
     }
     // The launcher has checked the subdirectory and gone there; its name need not be text, so it is not repeated here.
@@ -105,16 +82,12 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
     Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
 }
 
+/// What is on the list of [`settings`], and nothing else: with any other one a job could change who is asked or what is run.
 fn check_config(key: &str, value: &str) -> Result<()> {
-    let parts = key.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')));
-    let first = key.split('.').next().unwrap_or_default();
-    if !parts || key.len() > 200 || RESERVED.contains(&first) {
-        return Err(Error::new(Code::InvalidConfig, "a Codex setting has a name that a job may not set"));
+    if settings::is_taken(key, value) || weaken::off("codex.settings") {
+        return Ok(());
     }
-    if value.len() > MAX_VALUE || value.contains(['\0', '\n', '\r']) {
-        return Err(Error::new(Code::InvalidConfig, format!("the Codex setting {key} has an impossible value")));
-    }
-    Ok(())
+    Err(Error::new(Code::InvalidConfig, "a Codex setting is none that a job may have, or its value is not of its form"))
 }
 
 fn environment() -> Vec<(String, String)> {
@@ -140,6 +113,7 @@ fn environment() -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::request::RulesFile;
 
     fn joined(settings: &CodexSettings) -> String {
         command_line(settings).unwrap().args.join(" ")
@@ -160,8 +134,9 @@ mod tests {
         let settings = CodexSettings {
             model: Some("gpt-5.5".to_owned()),
             reasoning_effort: Some("high".to_owned()),
-            config: vec![("model_verbosity".to_owned(), "\"low\"".to_owned()), ("web_search".to_owned(), "\"cached\"".to_owned())],
+            config: vec![("model_verbosity".to_owned(), "\"low\"".to_owned()), ("project_doc_max_bytes".to_owned(), "100".to_owned())],
             instructions: Some("never on the command line".to_owned()),
+            rules: vec![RulesFile { name: "default.rules".to_owned(), text: "never there".to_owned() }],
             ignore_rules: true,
             output_schema: true,
         };
@@ -171,12 +146,13 @@ mod tests {
             " -m gpt-5.5 ",
             " -c model_reasoning_effort=\"high\" ",
             " -c model_verbosity=\"low\" ",
-            " -c web_search=\"cached\" ",
+            " -c project_doc_max_bytes=100 ",
+            " -c web_search=\"disabled\" ",
             " --output-schema /job/review/schema.json ",
         ] {
             assert!(args.contains(part), "{part} in {args}");
         }
-        assert!(!args.contains("disabled\"") && !args.contains("never"));
+        assert!(!args.contains("never"));
     }
 
     #[test]
@@ -190,6 +166,11 @@ mod tests {
             "shell_environment_policy.set",
             "notify",
             "mcp_servers.x",
+            "hooks.SessionStart",
+            "web_search",
+            "openai_base_url",
+            "model",
+            "fine",
             "",
             "a..b",
             "a b",
@@ -197,9 +178,9 @@ mod tests {
         ] {
             assert_eq!(config(key, "1"), Err(Code::InvalidConfig), "{key}");
         }
-        assert_eq!(config("fine", "a\nb"), Err(Code::InvalidConfig));
-        assert_eq!(config("fine", &"x".repeat(5000)), Err(Code::InvalidConfig));
-        assert!(config("fine.too", "[1]").is_ok());
+        assert_eq!(config("model_verbosity", "\"low\"\nnotify=[1]"), Err(Code::InvalidConfig));
+        assert_eq!(config("model_verbosity", "\"huge\""), Err(Code::InvalidConfig));
+        assert!(config("model_verbosity", "\"low\"").is_ok());
         let model = |name: &str| command_line(&CodexSettings { model: Some(name.to_owned()), ..CodexSettings::default() }).map_err(|e| e.code);
         for name in ["--config=x", "", "a b", "é", &"m".repeat(101)] {
             assert_eq!(model(name), Err(Code::InvalidModel), "{name}");

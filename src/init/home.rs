@@ -6,28 +6,45 @@ use std::os::unix::fs::lchown;
 use std::path::Path;
 
 use crate::protocol::paths;
+use crate::protocol::request::{CodexSettings, RulesFile};
 
 /// Deepest directory of the template that is copied; Codex 0.169 has four.
 const DEEPEST: usize = 8;
 
 /// Fills HOME and CODEX_HOME, gives them and the workspace's root to the agent. Filled while they are still root's, because PID 1
 /// cannot write to what is not its own.
-pub(super) fn prepare(uid: u32, instructions: Option<&str>) -> io::Result<()> {
+pub(super) fn prepare(uid: u32, settings: &CodexSettings) -> io::Result<()> {
     let (home, codex_home) = (Path::new(paths::HOME), Path::new(paths::CODEX_HOME));
     own_directory(home, 0o700)?;
     own_directory(codex_home, 0o700)?;
     copy_template(Path::new(paths::CODEX_HOME_TEMPLATE), codex_home, uid, DEEPEST)?;
-    if let Some(text) = instructions {
-        let file = codex_home.join("AGENTS.md");
-        fs::write(&file, text)?;
-        lchown(&file, Some(uid), Some(uid))?;
-    }
+    lay_out_settings(codex_home, uid, settings)?;
     for path in [codex_home, home] {
         lchown(path, Some(uid), Some(uid))?;
     }
     let workspace = Path::new(paths::WORKSPACE);
     own_directory(workspace, 0o755)?;
     lchown(workspace, Some(uid), Some(uid))
+}
+
+/// The user's own instructions and rules, where Codex looks for them.
+fn lay_out_settings(codex_home: &Path, uid: u32, settings: &CodexSettings) -> io::Result<()> {
+    let write = |file: &Path, text: &str| fs::write(file, text).and_then(|()| lchown(file, Some(uid), Some(uid)));
+    if let Some(text) = &settings.instructions {
+        write(&codex_home.join("AGENTS.md"), text)?;
+    }
+    if settings.rules.is_empty() {
+        return Ok(());
+    }
+    let dir = codex_home.join("rules");
+    own_directory(&dir, 0o700)?;
+    for RulesFile { name, text } in &settings.rules {
+        if !RulesFile::is_name(name) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of rules has an impossible name"));
+        }
+        write(&dir.join(name), text)?;
+    }
+    lchown(&dir, Some(uid), Some(uid))
 }
 
 /// What a reviewer gets beside the workspace: the diff, and the form of the answer. All of it stays root's, in a directory of root's.
@@ -103,6 +120,22 @@ mod tests {
         assert_eq!((mode(&review), mode(&review.join("change.diff")), mode(&review.join("schema.json"))), (0o755, 0o444, 0o444));
         let form: serde_json::Value = serde_json::from_slice(&fs::read(review.join("schema.json")).unwrap()).unwrap();
         assert_eq!(form["additionalProperties"], false);
+    }
+
+    #[test]
+    fn instructions_and_rules_lie_where_codex_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        lay_out_settings(dir.path(), uid, &CodexSettings::default()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let rules = |name: &str| vec![RulesFile { name: name.to_owned(), text: "prefix_rule()".to_owned() }];
+        let settings = CodexSettings { instructions: Some("be brief".to_owned()), rules: rules("default.rules"), ..CodexSettings::default() };
+        lay_out_settings(dir.path(), uid, &settings).unwrap();
+        assert_eq!(fs::read(dir.path().join("AGENTS.md")).unwrap(), b"be brief");
+        assert_eq!(fs::read(dir.path().join("rules/default.rules")).unwrap(), b"prefix_rule()");
+        for name in ["../x.rules", "a/b.rules", ".rules", ".x.rules", "x", "x.rules\n", "é.rules"] {
+            assert!(lay_out_settings(dir.path(), uid, &CodexSettings { rules: rules(name), ..CodexSettings::default() }).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -99,6 +99,13 @@ impl JobResult {
             .with_detail("state", self.status.state.as_str())
             .with_detail("partial_patch", self.patch.is_some())
             .with_hint(hint(code, reason, self.provider_error.as_ref(), self.left_behind()));
+        // Codex reads all rules before it says its first word, and ends where it cannot.
+        if code == Code::NonzeroExit && self.sealed.as_ref().is_some_and(|sealed| sealed.codex.thread_id.is_none()) && self.status.has_rules() {
+            error = error.with_hint(
+                "Codex may not take your execution-policy rules: `codex execpolicy check --rules FILE true` says of each file of them; \
+                 mend it, or ask for the isolation ignore-rules",
+            );
+        }
         if let Some(said) = &self.untrusted_detail {
             error = error.with_detail("untrusted_detail", said.as_str());
         }

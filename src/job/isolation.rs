@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::inherit::Report;
 use super::{Isolation, spec};
 use crate::config::Settings;
 use crate::engine::{EngineFacts, Tolerance};
@@ -109,10 +110,11 @@ impl Walls {
     }
 
     /// The `isolation` block of a job.
-    pub(super) fn describe(&self, settings: &Settings, requested: Isolation, uid: u32, image_id: &str) -> Value {
+    pub(super) fn describe(&self, settings: &Settings, requested: Isolation, inherited: &Report, uid: u32, image_id: &str) -> Value {
         let limits = &settings.limits;
         json!({
             "requested": requested.as_str(),
+            "inherited": inherited,
             "runtime": self.runtime,
             "image": image_id,
             "network": "none",
@@ -172,7 +174,7 @@ pub(super) mod tests {
         assert_eq!(strict.not_enforced, Vec::<&str>::new());
         assert_eq!(strict.tolerance, Tolerance::default());
         let weak = judge(&Settings::default(), &EngineFacts { swap_limit: false, ..engine_facts() }, false).unwrap();
-        let said = weak.describe(&Settings::default(), Isolation::IgnoreConfig, 7, "sha256:1");
+        let said = weak.describe(&Settings::default(), Isolation::IgnoreConfig, &Report::default(), 7, "sha256:1");
         assert_eq!(said["not_enforced"].as_array().unwrap().len(), 3, "{said}");
         assert_eq!((said["requested"].as_str(), &said["agent"]["uid"], said["image"].as_str()), (Some("ignore-config"), &json!(7), Some("sha256:1")));
         assert_eq!(weak.tolerance, Tolerance { swap: true, ..Tolerance::default() });

@@ -1,7 +1,7 @@
 //! The domain: a job is its container. Everything here works over the engine alone and keeps no state of its own.
 //!
 //! [`state`] draws the states and derives them, [`labels`] holds every fact that outlives a process, [`spec`] says what a cell is.
-//! [`start`] and [`deliver`] make a job, [`preview`] says what that would send, [`reviewing`] is what a review has besides, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
+//! [`start`] and [`deliver`] make a job, [`preview`] says what that would send, [`inherit`] is what it gets of its user's own Codex, [`reviewing`] is what a review has besides, [`deliverer`] tells whether the process that does it lives, [`watch`], [`status`], [`list`] and [`log`] look at it, [`collect`] brings its result,
 //! [`events`] and [`changes`] tell who waits that something has changed.
 //! [`restore`] finds one whose container was removed from outside, [`overstay`] ends one that was frozen,
 //! [`consume`], [`bury`] and [`gc`] end it, and [`claim`] decides who of several may. [`gateway`] finds or makes the gateway and speaks to it, [`limits`] changes what holds for all of its jobs.
@@ -27,6 +27,7 @@ mod failure;
 mod gateway;
 mod gc;
 pub mod id;
+mod inherit;
 mod isolation;
 mod labels;
 mod limits;
@@ -55,6 +56,7 @@ pub use audit::LedgerPart;
 pub use changes::{Following, Stand};
 pub use consume::{Claimed, Consumed};
 pub use id::JobId;
+pub use inherit::{Inherited, NotTaken, Report as InheritedReport, TakenFile, inherited};
 pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {

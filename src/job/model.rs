@@ -13,13 +13,15 @@ use crate::workspace::{Applies, FileChange, ReviewRequest, Risk, ShownPath, Snap
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
-    /// The allow-listed part of the user's Codex configuration, and instructions.
+    /// The allow-listed part of the user's Codex configuration, instructions and execution-policy rules.
     #[default]
     Inherit,
-    /// None of the user's configuration.
+    /// The same without the configuration.
     IgnoreConfig,
-    /// No execution-policy rules.
+    /// The same without the rules.
     IgnoreRules,
+    /// Nothing of the user's; no caller asks for it by a word.
+    Nothing,
 }
 
 impl Isolation {
@@ -42,6 +44,7 @@ impl Isolation {
             Self::Inherit => "inherit",
             Self::IgnoreConfig => "ignore-config",
             Self::IgnoreRules => "ignore-rules",
+            Self::Nothing => "nothing",
         }
     }
 }
@@ -258,6 +261,24 @@ pub struct JobStatus {
     pub version: String,
     /// What the engine enforces, and what it cannot.
     pub isolation: serde_json::Value,
+}
+
+impl JobStatus {
+    /// What of the user's own Codex settings was not taken though the user would expect it, a sentence each.
+    pub fn settings_warnings(&self) -> Vec<&str> {
+        self.inherited("warnings").filter_map(serde_json::Value::as_str).collect()
+    }
+
+    /// Whether the job has execution-policy rules of the user's.
+    pub(super) fn has_rules(&self) -> bool {
+        self.inherited("files").filter_map(|file| file.get("name")?.as_str()).any(|name| name.starts_with("rules/"))
+    }
+
+    /// A list of the report on what was inherited.
+    fn inherited(&self, list: &str) -> impl Iterator<Item = &serde_json::Value> {
+        let list = self.isolation.get("inherited").and_then(|inherited| inherited.get(list));
+        list.and_then(serde_json::Value::as_array).into_iter().flatten()
+    }
 }
 
 /// A handle, returned when the container exists; delivery goes on in the process that started the job.

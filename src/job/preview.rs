@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::reviewing::UnderReview;
-use super::{Isolation, Jobs, StartRequest, authorities, check, start};
+use super::{InheritedReport, Isolation, Jobs, StartRequest, authorities, check, start};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::protocol::admin::Upstream;
@@ -36,7 +36,7 @@ pub struct Preview {
     /// Which of the user's Codex settings were asked for.
     pub isolation: Isolation,
     /// What of them would enter.
-    pub inherited: InheritedParts,
+    pub inherited: InheritedReport,
     /// Bytes of the whole prompt.
     pub prompt_bytes: usize,
     /// Bounds of the job.
@@ -58,15 +58,6 @@ impl Preview {
     pub fn would_call_model(&self) -> bool {
         self.change.as_ref().is_none_or(|change| !change.facts.change.files.is_empty())
     }
-}
-
-/// What of the user's own Codex settings would enter a job. Never a value that may be private: names and sizes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct InheritedParts {
-    /// Names of settings.
-    pub settings: Vec<String>,
-    /// Bytes of the user's own `AGENTS.md`; 0: none.
-    pub instructions_bytes: usize,
 }
 
 /// Bounds of a job.
@@ -113,8 +104,8 @@ impl Jobs {
 /// Blocking.
 fn preview(settings: &Settings, request: StartRequest, upstream: Upstream) -> Result<Preview> {
     // What the key is for is asked last, because nothing here needs it.
-    let local = start::find_local(settings, &request.workspace_root, Upstream::Rehearsal, request.isolation)?;
-    let model = start::choose_model(settings, &request, &local.inherited);
+    let mut local = start::find_local(settings, &request.workspace_root, Upstream::Rehearsal, request.isolation, request.work.kind())?;
+    let model = start::choose_model(settings, &request, &mut local.inherited);
     check::some_model(&settings.model, model.as_deref())?;
     let upstream = authorities::with_authorities(&settings.model, upstream)?;
     let blocked = check::credential(&settings.model, &upstream).err();
@@ -127,10 +118,6 @@ fn preview(settings: &Settings, request: StartRequest, upstream: Upstream) -> Re
         None => (start::prompt(&request.work, &plan, under_review.as_ref())?.len(), manifest_of(&plan)?),
     };
     let uncommitted = if under_review.is_none() { Some(plan.uncommitted()?) } else { None };
-    let mut names: Vec<String> = local.inherited.config.iter().map(|(name, _)| name.clone()).collect();
-    names.extend(local.inherited.model.is_some().then(|| "model".to_owned()));
-    names.extend(local.inherited.reasoning_effort.is_some().then(|| "model_reasoning_effort".to_owned()));
-    names.sort();
     Ok(Preview {
         kind: request.work.kind(),
         root: plan.root().to_owned(),
@@ -139,7 +126,7 @@ fn preview(settings: &Settings, request: StartRequest, upstream: Upstream) -> Re
         reasoning_effort: request.reasoning_effort.filter(|effort| !effort.trim().is_empty()).or(local.inherited.reasoning_effort),
         model,
         isolation: request.isolation,
-        inherited: InheritedParts { settings: names, instructions_bytes: local.inherited.instructions.as_ref().map_or(0, String::len) },
+        inherited: local.inherited.report,
         prompt_bytes,
         bounds: PreviewBounds {
             deadline_seconds: check::deadline(&settings.limits, request.deadline_seconds)?,

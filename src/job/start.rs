@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
 use super::deliverer::{Deliverer, Life};
+use super::inherit::{Inherited, inherited};
 use super::isolation::{self, Walls};
 use super::labels::{self, JobLabels};
 use super::reviewing::{self, UnderReview};
@@ -19,14 +20,13 @@ use super::status::{self, Found};
 use super::time::own_ms;
 use super::{Additions, Begun, Isolation, JobId, StartRequest, StartedJob, Work, authorities, bury, check, create, gateway, restore, spec, trace};
 use crate::codex::prompt;
-use crate::codex::settings::Inherited;
 use crate::config::Settings;
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, Engine, EngineFacts, ImageFacts, ObjectName, spec_sha256};
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobBounds, Stay, Upstream};
-use crate::protocol::request::{CodexSettings, JobRequest};
+use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::{Plan, PlanOptions, ReviewRequest};
 
@@ -129,13 +129,13 @@ pub(super) async fn begin(core: Arc<Core>, request: StartRequest) -> Result<Begu
 async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<Begun> {
     let began = std::time::Instant::now();
     let named = check::arguments(&core.settings, &request)?;
-    let local = {
+    let mut local = {
         let (settings, asked) = (core.settings.clone(), request.workspace_root.clone());
-        let isolation = request.isolation;
-        blocking(&core, move || find_local(&settings, &asked, named, isolation)).await?
+        let (isolation, kind) = (request.isolation, request.work.kind());
+        blocking(&core, move || find_local(&settings, &asked, named, isolation, kind)).await?
     };
     let keyed = Keyed::new(&request, &local.workspace);
-    let model = choose_model(&core.settings, &request, &local.inherited);
+    let model = choose_model(&core.settings, &request, &mut local.inherited);
     check::some_model(&core.settings.model, model.as_deref())?;
 
     let planning = {
@@ -231,21 +231,24 @@ pub(super) async fn blocking<T: Send + 'static>(core: &Core, work: impl FnOnce()
     core.tasks.spawn_blocking(work).await.map_err(|e| Error::internal("run a blocking step").with_source(e))?
 }
 
-pub(super) fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: Isolation) -> Result<Local> {
+pub(super) fn find_local(settings: &Settings, asked: &Path, upstream: Upstream, isolation: Isolation, kind: JobKind) -> Result<Local> {
     let workspace = check::workspace(&settings.roots, asked)?;
     let upstream = authorities::with_authorities(&settings.model, upstream)?;
     let credential = check::credential(&settings.model, &upstream)?;
-    let inherited = match (isolation, crate::codex::settings::home()) {
-        (Isolation::Inherit | Isolation::IgnoreRules, Some(home)) => crate::codex::settings::inherited(&home),
-        _ => Inherited::default(),
-    };
+    let inherited = inherited(&settings.model, isolation, kind);
     Ok(Local { workspace, upstream, inherited, credential })
 }
 
 /// The caller's model, else the settings', else the user's Codex configuration's, else Codex's own.
-pub(super) fn choose_model(settings: &Settings, request: &StartRequest, inherited: &Inherited) -> Option<String> {
+pub(super) fn choose_model(settings: &Settings, request: &StartRequest, inherited: &mut Inherited) -> Option<String> {
     let default = Some(&settings.model.default_model).filter(|name| !name.is_empty());
-    request.model.as_ref().or(default).or(inherited.model.as_ref()).cloned()
+    match request.model.as_ref().or(default) {
+        Some(named) => {
+            inherited.overridden("model");
+            Some(named.clone())
+        }
+        None => inherited.model.clone(),
+    }
 }
 
 async fn find_remote(core: &Arc<Core>) -> Result<Remote> {
@@ -328,7 +331,7 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, id, request, local, plan, under_review, remote, model, keyed } = self;
+        let Self { core, id, request, mut local, plan, under_review, remote, model, keyed } = self;
         let settings = &core.settings;
         let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
@@ -336,6 +339,10 @@ impl Draft<'_> {
         let queue_seconds = check::queue(&settings.limits, request.queue_seconds)?;
         let idle_seconds = check::idle(&settings.limits, request.idle_seconds)?;
         let uid = remote.walls.draw_uid();
+        let effort = request.reasoning_effort.filter(|effort| !effort.trim().is_empty());
+        if effort.is_some() {
+            local.inherited.overridden("model_reasoning_effort");
+        }
         let mut labels = JobLabels {
             id: id.clone(),
             instance: settings.engine.instance.clone(),
@@ -354,7 +361,7 @@ impl Draft<'_> {
             prepare_by,
             idempotency: keyed.as_ref().map(|keyed| keyed.key.clone()),
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
-            isolation: remote.walls.describe(settings, request.isolation, uid, &remote.image.id),
+            isolation: remote.walls.describe(settings, request.isolation, &local.inherited.report, uid, &remote.image.id),
             review_sha256: under_review.as_ref().map(|under_review| under_review.facts_sha256.clone()),
             deliverer: Deliverer::this(),
             trace: request.trace,
@@ -369,10 +376,11 @@ impl Draft<'_> {
             prompt: prompt(&request.work, &plan, under_review.as_ref())?,
             codex: CodexSettings {
                 model,
-                reasoning_effort: request.reasoning_effort.filter(|effort| !effort.trim().is_empty()).or(local.inherited.reasoning_effort),
+                reasoning_effort: effort.or(local.inherited.reasoning_effort),
                 config: local.inherited.config,
                 instructions: local.inherited.instructions,
-                ignore_rules: request.isolation == Isolation::IgnoreRules,
+                rules: local.inherited.rules,
+                ignore_rules: matches!(request.isolation, Isolation::IgnoreRules | Isolation::Nothing),
                 output_schema: under_review.is_some(),
             },
             subdirectory: plan.subdirectory().cloned(),
@@ -569,13 +577,17 @@ mod tests {
     #[test]
     fn the_callers_model_goes_first() {
         let mut settings = Settings::default();
-        let inherited = Inherited { model: Some("inherited".into()), ..Inherited::default() };
-        assert_eq!(choose_model(&settings, &request(), &Inherited::default()), None);
-        assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("inherited"));
+        let mut inherited = Inherited { model: Some("inherited".into()), ..Inherited::default() };
+        inherited.report.taken = vec!["model".into()];
+        assert_eq!(choose_model(&settings, &request(), &mut Inherited::default()), None);
+        assert_eq!(choose_model(&settings, &request(), &mut inherited).as_deref(), Some("inherited"));
+        assert_eq!(inherited.report.taken, ["model"]);
         settings.model.default_model = "default".into();
-        assert_eq!(choose_model(&settings, &request(), &inherited).as_deref(), Some("default"));
+        assert_eq!(choose_model(&settings, &request(), &mut inherited).as_deref(), Some("default"));
         let asked = StartRequest { model: Some("asked".into()), ..request() };
-        assert_eq!(choose_model(&settings, &asked, &inherited).as_deref(), Some("asked"));
+        assert_eq!(choose_model(&settings, &asked, &mut inherited).as_deref(), Some("asked"));
+        let report = inherited.report;
+        assert!(report.taken.is_empty() && report.left_out_count == 1 && report.left_out[0].why == "overridden", "{report:?}");
     }
 
     #[test]

@@ -130,6 +130,13 @@ impl Meta {
         self.set("timeout_seconds", status.deadline_seconds);
         self.set("elapsed_ms", status.elapsed_ms);
         self.set("job_id", status.job_id.as_str());
+        // Said once, though an awaited call tells its job's status twice.
+        let said = self.0.get("compat_warnings").and_then(Value::as_array).cloned().unwrap_or_default();
+        for sentence in status.settings_warnings().into_iter().map(|sentence| crate::display::clip(sentence.as_bytes(), 300)) {
+            if !said.contains(&json!(sentence)) {
+                self.warn("compat_warnings", &sentence);
+            }
+        }
     }
 
     /// For a delivered result: without nulls, but for the six that are always there.

@@ -106,7 +106,10 @@ pub fn scope(scope: &ReviewScope, paths: &[String], meta: &mut Meta) {
         ReviewScope::WorkingTree => meta.set("scope", "working_tree"),
         ReviewScope::Branch { base } => {
             meta.set("scope", "branch");
-            meta.set("base", named(base));
+            // Which one it is, is known once it is looked for.
+            if base != crate::workspace::DEFAULT_BASE {
+                meta.set("base", named(base));
+            }
         }
         ReviewScope::Commit { commit } => {
             meta.set("scope", "commit");

@@ -92,7 +92,8 @@ const SCOPE: Parameter = Parameter {
     required: false,
     description: "working_tree: what differs from HEAD. branch: base...HEAD. commit: one commit.",
 };
-const BASE: Parameter = Parameter { name: "base", rule: WORD, required: false, description: "With scope branch, required: e.g. origin/main." };
+const BASE: Parameter =
+    Parameter { name: "base", rule: WORD, required: false, description: "With scope branch: e.g. origin/main. Null: the remote's default branch." };
 const COMMIT: Parameter = Parameter { name: "commit", rule: WORD, required: false, description: "With scope commit, required: e.g. HEAD." };
 const PATHS: Parameter = Parameter {
     name: "paths",
@@ -123,7 +124,7 @@ const ISOLATION: Parameter = Parameter {
     name: "isolation",
     rule: Rule::Choice { values: &Isolation::VALUES, default: None },
     required: false,
-    description: "Which of the user's Codex settings enter: inherit (an allow-listed part; default), ignore-config (none), ignore-rules (no execution rules).",
+    description: "Which of the user's Codex settings enter: inherit (allow-listed settings, AGENTS.md, rules; default), ignore-config (no config.toml), ignore-rules (no execution rules).",
 };
 const TIMEOUT: Parameter = Parameter {
     name: "timeout_seconds",

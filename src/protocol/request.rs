@@ -50,10 +50,30 @@ pub struct CodexSettings {
     pub config: Vec<(String, String)>,
     /// Text for `AGENTS.md` in the private CODEX_HOME.
     pub instructions: Option<String>,
+    /// Files for `rules/` in the private CODEX_HOME.
+    pub rules: Vec<RulesFile>,
     /// Passes `--ignore-rules`.
     pub ignore_rules: bool,
     /// Passes `--output-schema`: the answer must have the form that `init` writes to [`super::paths::SCHEMA`].
     pub output_schema: bool,
+}
+
+/// A file of execution-policy rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesFile {
+    /// See [`Self::is_name`].
+    pub name: String,
+    /// As the user wrote it.
+    pub text: String,
+}
+
+impl RulesFile {
+    /// Whether a file may be called so: a plain name that ends with `.rules`, of which Codex reads every one.
+    pub fn is_name(name: &str) -> bool {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        name.len() <= 64 && !name.starts_with('.') && name.bytes().all(plain) && name.strip_suffix(".rules").is_some_and(|stem| !stem.is_empty())
+    }
 }
 
 /// What a job is to do.

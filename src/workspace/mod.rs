@@ -24,7 +24,7 @@ mod run;
 mod scan;
 mod scope;
 mod scratch;
-mod secrets;
+pub mod secrets;
 pub mod send;
 mod shadow;
 mod show;
@@ -46,6 +46,7 @@ pub mod readers {
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
 pub use review::{Omitted, ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};
+pub use revision::DEFAULT_BASE;
 pub use scratch::sweep as sweep_scratch;
 pub use send::{InstructionFile, Origin, SecretLooking, SendEntry, SendManifest, manifest_of};
 pub use snapshot::{Packed, Plan, PlanOptions, Uncommitted, pack, plan, plan_with, plan_within};

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::narrow::Narrow;
 use super::repo::unsafe_repository;
+use super::revision::DEFAULT_BASE;
 use super::scope::{Changed, Loaded, Loader, MAX_FILE, Sides};
 use super::send::Origin;
 use super::snapshot::{Opened, millis};
@@ -52,15 +53,15 @@ impl Untracked {
     }
 }
 
-/// The scope that a caller's words mean: `working_tree`, `branch` with its base, `commit` with its commit. Errors: `invalid_scope`, and
-/// `invalid_base` or `invalid_commit` where it is missing.
+/// The scope that a caller's words mean: `working_tree`, `branch` with its base or [`DEFAULT_BASE`], `commit` with its commit. Errors: `invalid_scope`, and
+/// `invalid_commit` where it is missing.
 pub fn scope(word: &str, base: Option<&str>, commit: Option<&str>) -> Result<ReviewScope> {
     let wrong = |code, field: &str, why: &str| Error::new(code, format!("read the scope of the review: {why}")).with_detail("field", field);
     match (word, base, commit) {
         ("working_tree", None, None) => Ok(ReviewScope::WorkingTree),
         ("branch", Some(base), None) => Ok(ReviewScope::Branch { base: base.to_owned() }),
         ("commit", None, Some(commit)) => Ok(ReviewScope::Commit { commit: commit.to_owned() }),
-        ("branch", None, None) => Err(wrong(Code::InvalidBase, "base", "a branch needs its base").with_hint("pass base, such as origin/main")),
+        ("branch", None, None) => Ok(ReviewScope::Branch { base: DEFAULT_BASE.to_owned() }),
         ("commit", None, None) => Err(wrong(Code::InvalidCommit, "commit", "no commit is named").with_hint("pass commit, such as HEAD")),
         ("working_tree" | "branch" | "commit", ..) => Err(wrong(Code::InvalidScope, "scope", "it does not go with base or commit as given")
             .with_hint("base goes with the scope branch alone, commit with the scope commit alone")),
@@ -169,7 +170,7 @@ pub fn plan_review_within(workspace_root: &Path, roots: &[PathBuf], caps: &Works
     let untracked = held.iter().filter(|changed| changed.new.as_ref().is_some_and(|new| new.origin == Origin::Untracked)).count() as u64;
     let coverage = coverage(&shown, &omitted, sides.untracked, sides.untracked.saturating_sub(untracked), request.untracked);
     let change = Change {
-        scope: request.scope.clone(),
+        scope: sides.base_name.map_or_else(|| request.scope.clone(), |base| ReviewScope::Branch { base }),
         base_commit: sides.base_commit.map(|id| id.to_hex()),
         head_commit: sides.head_commit.map(|id| id.to_hex()),
         files: shown.files,

@@ -25,6 +25,11 @@ const PLACES: [(&str, &str); 7] = [
     ("refs/remotes/origin/", ""),
 ];
 
+/// Stands for the base that nobody named; a form that no reference has.
+pub const DEFAULT_BASE: &str = "@{default}";
+/// What is taken for it, the first that is here: what the remote calls its default branch, and how such branches are usually called.
+const DEFAULT_BASES: [&str; 5] = ["origin/HEAD", "origin/main", "origin/master", "main", "master"];
+
 /// Which argument a text was given for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
@@ -132,6 +137,21 @@ pub fn resolve(repository: &Repository, shadow: &Shadow, text: &str, argument: A
     }
     let error = argument.error("its history does not go back that far here");
     Err(if shadow.shallow { error.with_hint(deepen()) } else { error.with_hint("`git log` shows how far it goes") })
+}
+
+/// The base of a branch, and by which name it was found.
+pub fn base(repository: &Repository, shadow: &Shadow, text: &str) -> Result<(String, ObjectId)> {
+    if text != DEFAULT_BASE {
+        return Ok((text.to_owned(), resolve(repository, shadow, text, Argument::Base)?));
+    }
+    for name in DEFAULT_BASES {
+        match resolve(repository, shadow, name, Argument::Base) {
+            Err(e) if e.code == Code::InvalidBase => {}
+            found => return Ok((name.to_owned(), found?)),
+        }
+    }
+    let hint = "pass base, such as origin/main; `git remote set-head origin --auto` lets git note which branch is the remote's default";
+    Err(Argument::Base.error("none is named, and no branch is here that is usually one").with_hint(hint))
 }
 
 /// A name in each of its places; a full id is itself, whatever is called like it.

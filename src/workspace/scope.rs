@@ -44,6 +44,8 @@ pub struct Changed {
 
 /// Both sides, found.
 pub struct Sides {
+    /// The base of a branch, by the name under which it was found.
+    pub base_name: Option<String>,
     /// The repository.
     pub(super) opened: Opened,
     /// The new side, as it is delivered.
@@ -75,10 +77,11 @@ impl Sides {
                     return Err(Error::new(Code::InvalidScope, "review the branch: there is no commit yet")
                         .with_hint("commit something first, or review the working tree"));
                 }
-                let base = revision::resolve(&opened.repository, shadow, base, Argument::Base)?;
+                let (name, base) = revision::base(&opened.repository, shadow, base)?;
                 let (head, from) = (shadow.head.id, revision::merge_base(shadow, &base, &shadow.head.id)?);
                 let commit = shadow.commit(&head)?;
-                committed(opened, caps, request, narrow, Some(from), head, commit)
+                let sides = committed(opened, caps, request, narrow, Some(from), head, commit)?;
+                Ok(Self { base_name: Some(name), ..sides })
             }
             ReviewScope::Commit { commit } => {
                 let shadow = &opened.shadow;
@@ -260,7 +263,18 @@ fn finish(mut opened: Opened, caps: &WorkspaceSettings, entries: Vec<Planned>, b
     summary.files = replaced.entries.iter().filter(|entry| entry.mode != Mode::Submodule).count() as u64;
     summary.bytes = replaced.entries.iter().map(|entry| entry.size).sum();
     let Found { changed, refused, untracked, base_commit, head_commit, commit } = found;
-    Ok(Sides { opened, entries: replaced.entries, changed, refused, instructions: replaced.touched, untracked, base_commit, head_commit, commit })
+    Ok(Sides {
+        base_name: None,
+        opened,
+        entries: replaced.entries,
+        changed,
+        refused,
+        instructions: replaced.touched,
+        untracked,
+        base_commit,
+        head_commit,
+        commit,
+    })
 }
 
 /// Reads files of the working tree as they are now.

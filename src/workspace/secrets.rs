@@ -82,6 +82,13 @@ pub fn scan(line: &[u8], found: &mut BTreeSet<&'static str>) {
     }
 }
 
+/// Whether a text seems to hold anything of that kind.
+pub fn in_text(text: &str) -> bool {
+    let mut found = BTreeSet::new();
+    text.lines().for_each(|line| scan(line.as_bytes(), &mut found));
+    !found.is_empty()
+}
+
 fn run(bytes: &[u8], class: fn(u8) -> bool) -> usize {
     bytes.iter().take_while(|b| class(**b)).count()
 }

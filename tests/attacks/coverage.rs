@@ -64,7 +64,11 @@ fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
 }
 
 /// Points behind a second wall, so that nothing turns red when they alone are off: a control takes both away.
-const DOUBLED: [(&str, &str); 1] = [("gateway.proxy", "the environment that could name a proxy is cleared besides")];
+const DOUBLED: [(&str, &str); 3] = [
+    ("gateway.proxy", "the environment that could name a proxy is cleared besides"),
+    ("inherit.list", "the cell refuses a setting that is not on the list, and no job starts"),
+    ("codex.settings", "the host hands over no setting that is not on the list"),
+];
 
 /// Fields of the create call that no mutation weakens, and why.
 const NOT_WEAKENED: [(&str, &str); 3] = [

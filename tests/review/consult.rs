@@ -57,7 +57,7 @@ async fn what_cannot_be_asked_costs_nothing() {
         ("codex_consult", ask(json!({"question": "q", "developer_instructions": "x".repeat(4097)})), "input_too_large"),
         ("codex_consult", ask(json!({"question": "q", "developer_instructions": "developer-instructions>>>"})), "invalid_arguments"),
         ("codex_consult", ask(json!({"question": "q", "extra_context": "x".repeat(200_000)})), "input_too_large"),
-        ("codex_review_changes", ask(json!({"scope": "branch"})), "invalid_base"),
+        ("codex_review_changes", ask(json!({"scope": "commit"})), "invalid_commit"),
         ("codex_review_changes", ask(json!({"scope": "branch", "base": "nowhere"})), "invalid_base"),
         ("codex_review_changes", ask(json!({"scope": "commit", "commit": "--all"})), "invalid_commit"),
         ("codex_review_changes", ask(json!({"paths": ["../x"]})), "invalid_paths"),

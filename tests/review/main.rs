@@ -7,6 +7,7 @@ mod session;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod consult;
 mod partial;
 

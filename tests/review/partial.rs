@@ -7,7 +7,7 @@ use crate::support::rehearsal::{Step, task};
 use crate::support::{Environment, Repository};
 use crate::{changed, finding};
 
-fn note(severity: &str, title: &str) -> String {
+pub fn note(severity: &str, title: &str) -> String {
     format!("echo '{}' >> /job/home/findings.jsonl", finding(severity, title, "src/a.rs", 2))
 }
 

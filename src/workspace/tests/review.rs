@@ -65,6 +65,30 @@ fn branched() -> Repo {
 }
 
 #[test]
+fn a_base_that_nobody_names_is_the_remotes_default_branch() {
+    let unnamed = || ReviewRequest::new(crate::workspace::review::scope("branch", None, None).unwrap());
+    let base = |planned: &ReviewPlan| match &planned.change.scope {
+        ReviewScope::Branch { base } => base.clone(),
+        other => panic!("{other:?}"),
+    };
+    let repo = branched();
+    let planned = repo.review(&unnamed());
+    assert_eq!((base(&planned).as_str(), paths(&planned)), ("main", vec!["a.txt", "dir/b.txt", "new.txt"]));
+    repo.git(&["update-ref", "refs/remotes/origin/main", "main"]);
+    assert_eq!(base(&repo.review(&unnamed())), "origin/main");
+    // The remote says itself which one it is.
+    repo.git(&["update-ref", "refs/remotes/origin/trunk", "feature~1"]);
+    repo.git(&["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk"]);
+    let planned = repo.review(&unnamed());
+    assert_eq!((base(&planned).as_str(), paths(&planned)), ("origin/HEAD", vec!["dir/b.txt", "new.txt"]));
+    let other = branched();
+    other.git(&["branch", "-m", "main", "elsewhere"]);
+    let error = other.refused(&unnamed());
+    assert_eq!((error.code, error.details.get("field")), (Code::InvalidBase, Some(&"base".into())));
+    assert!(error.hint.unwrap().contains("pass base"));
+}
+
+#[test]
 fn a_branch_is_what_it_did_since_it_left_its_base() {
     let repo = branched();
     let planned = repo.review(&branch("main"));

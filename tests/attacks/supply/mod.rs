@@ -1,4 +1,6 @@
-//! The image that a job runs in: whose it is, and what it may decide.
+//! The image that a job runs in: whose it is, and what it may decide; and what comes in from the user's own Codex.
+
+mod inherit;
 
 use anchorhold::process;
 
@@ -8,7 +10,7 @@ use crate::export::host;
 use crate::support::rehearsal::{Step, task};
 use crate::support::{Repo, docker};
 
-pub const GROUPS: &[Group] = &[GROUP];
+pub const GROUPS: &[Group] = &[GROUP, inherit::GROUP];
 
 const GROUP: Group = Group {
     name: "supply",

@@ -5,6 +5,7 @@
 
 mod credential;
 mod failures;
+mod inherit;
 mod reach;
 mod tls;
 
