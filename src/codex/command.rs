@@ -5,7 +5,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::protocol::paths;
-use crate::protocol::request::CodexSettings;
+use crate::protocol::request::{CodexSettings, is_conversation};
 
 /// Loopback port of `init`'s forwarder; each cell has its own network namespace, so a fixed one collides with nothing of ours.
 pub const FORWARDER_PORT: u16 = 7410;
@@ -60,7 +60,14 @@ pub fn is_model(name: &str) -> bool {
 
 /// The command line for a request. Errors: [`Code::InvalidModel`], [`Code::InvalidReasoningEffort`], [`Code::InvalidConfig`].
 pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
-    let mut args: Vec<String> = ["exec", "--json", "--ignore-user-config"].map(str::to_owned).into();
+    let mut args: Vec<String> = vec!["exec".to_owned()];
+    if let Some(conversation) = &settings.conversation {
+        if !is_conversation(conversation) {
+            return Err(Error::internal("the conversation's id is none"));
+        }
+        args.push("resume".to_owned());
+    }
+    args.extend(["--json", "--ignore-user-config"].map(str::to_owned));
     if settings.ignore_rules {
         args.push("--ignore-rules".to_owned());
     }
@@ -101,7 +108,11 @@ pub fn command_line(settings: &CodexSettings) -> Result<CommandLine> {
         args.extend(["--output-schema", paths::SCHEMA].map(str::to_owned));
     }
     // The launcher has checked the subdirectory and gone there; its name need not be text, so it is not repeated here.
-    args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned));
+    match &settings.conversation {
+        // There the directory is the one in which Codex is started, and cannot be named.
+        Some(conversation) => args.extend(["-o", LAST_MESSAGE, conversation, "-"].map(str::to_owned)),
+        None => args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned)),
+    }
     Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
 }
 
@@ -156,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_is_gone_on_with_by_its_id() {
+        let with = |id: &str| CodexSettings { conversation: Some(id.to_owned()), ..CodexSettings::default() };
+        let args = joined(&with("01a21d3d-bd04-7e02-a49f-e0f5a4e29b3d"));
+        assert!(args.starts_with("exec resume --json --ignore-user-config --strict-config "), "{args}");
+        assert!(args.ends_with(" -o /job/home/.last_message 01a21d3d-bd04-7e02-a49f-e0f5a4e29b3d -"), "{args}");
+        assert!(!args.contains(" -C "), "resume does not take it: {args}");
+        assert!(command_line(&with("--last")).is_err());
+    }
+
+    #[test]
     fn settings_have_their_place() {
         let settings = CodexSettings {
             model: Some("gpt-5.5".to_owned()),
@@ -164,6 +185,7 @@ mod tests {
             instructions: Some("never on the command line".to_owned()),
             ignore_rules: true,
             output_schema: true,
+            conversation: None,
         };
         let args = joined(&settings);
         for part in [

@@ -3,4 +3,5 @@
 pub mod command;
 pub mod events;
 pub mod prompt;
+pub mod reported;
 pub mod settings;

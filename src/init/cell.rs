@@ -484,7 +484,7 @@ impl Cell {
         let failed = |what: &'static str| move |e: std::io::Error| Error::internal(what).with_source(e);
         check_manifest(Path::new(paths::MANIFEST), &self.request.manifest_sha256)?;
         names::prepare(self.request.agent_uid).map_err(failed("give the agent a name"))?;
-        home::prepare(self.request.agent_uid, self.request.codex.instructions.as_deref()).map_err(failed("make the agent's home"))?;
+        home::prepare(self.request.agent_uid, &self.request.codex).map_err(failed("make the agent's home"))?;
         if self.request.kind == JobKind::Review {
             home::prepare_review().map_err(failed("lay out the change under review"))?;
         }
@@ -500,6 +500,7 @@ impl Cell {
                 unix_seconds: now_unix_ms() / 1000,
                 workers,
             },
+            previous: self.request.previous.then(|| paths::PREVIOUS.into()),
         };
         fault::point("init.unpacking");
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;

@@ -5,19 +5,29 @@ use std::io;
 use std::os::unix::fs::lchown;
 use std::path::Path;
 
+use super::session;
 use crate::protocol::paths;
+use crate::protocol::request::CodexSettings;
 
 /// Deepest directory of the template that is copied; Codex 0.169 has four.
 const DEEPEST: usize = 8;
 
 /// Fills HOME and CODEX_HOME, gives them and the workspace's root to the agent. Filled while they are still root's, because PID 1
 /// cannot write to what is not its own.
-pub(super) fn prepare(uid: u32, instructions: Option<&str>) -> io::Result<()> {
+pub(super) fn prepare(uid: u32, codex: &CodexSettings) -> io::Result<()> {
     let (home, codex_home) = (Path::new(paths::HOME), Path::new(paths::CODEX_HOME));
     own_directory(home, 0o700)?;
     own_directory(codex_home, 0o700)?;
+    // Before the template, which may give directories of the same name to the agent.
+    let laid_out = match &codex.conversation {
+        Some(conversation) => session::lay_out(codex_home, Path::new(paths::DELIVERED_SESSION), conversation)?,
+        None => Vec::new(),
+    };
     copy_template(Path::new(paths::CODEX_HOME_TEMPLATE), codex_home, uid, DEEPEST)?;
-    if let Some(text) = instructions {
+    for path in laid_out.iter().rev() {
+        lchown(path, Some(uid), Some(uid))?;
+    }
+    if let Some(text) = &codex.instructions {
         let file = codex_home.join("AGENTS.md");
         fs::write(&file, text)?;
         lchown(&file, Some(uid), Some(uid))?;

@@ -114,6 +114,9 @@ impl Meta {
         self.set("timeout_seconds", status.deadline_seconds);
         self.set("elapsed_ms", status.elapsed_ms);
         self.set("job_id", status.job_id.as_str());
+        if let Some(before) = &status.continues {
+            self.set("continues", before.as_str());
+        }
     }
 
     /// For a delivered result: without nulls, but for the six that are always there.
