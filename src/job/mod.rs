@@ -62,7 +62,7 @@ pub use id::JobId;
 pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {
-    pub use super::download::{Expected, Piece, Pieces, read as read_download};
+    pub use super::download::{Expected, Piece, Pieces, read as read_download, read_one as read_one_file};
     pub use super::log::Lines;
 }
 
