@@ -90,6 +90,7 @@ impl Cell {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            continues: None,
             settings_read_ms: 0,
             stay: Default::default(),
         };

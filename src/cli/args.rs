@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, result, review, serve, stats, wait};
+use super::{
+    apply, audit, completions, consult, consume, delegate, demo, diff, fetch, gateway, go_on, image, jobs, logs, result, review, serve, stats, wait,
+};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -80,6 +82,8 @@ pub(super) enum Command {
     Doctor,
     /// Start a job on a repository; with --wait (the default) follow it and show the result
     Delegate(delegate::Args),
+    /// Go on with an ended delegation in a new job: its working tree, its conversation, its base
+    Continue(go_on::Args),
     /// Have a change reviewed; writes text, Markdown, JSON, SARIF, JUnit, or what GitHub and GitLab read
     Review(review::Args),
     /// Ask a question about a repository
@@ -98,6 +102,8 @@ pub(super) enum Command {
     Diff(diff::Args),
     /// Check an ended job's changes and apply them to the working tree
     Apply(apply::Args),
+    /// Write an ended job's changes as a commit under refs/anchorhold/, for those who review with git
+    Fetch(fetch::Args),
     /// End a job; its partial work is kept
     Cancel(JobArg),
     /// Show an ended job's result and remove the job

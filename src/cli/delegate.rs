@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::output::Output;
 use super::progress::Reporter;
-use super::{dry_run, follow, render};
+use super::{attempts, dry_run, follow, render};
 use crate::error::{Code, Error, Result};
-use crate::job::{Isolation, Jobs, StartRequest, Work};
+use crate::job::{Isolation, Jobs, MAX_ATTEMPTS, StartRequest, Work};
 use crate::telemetry::TraceContext;
 
 /// Longest task, in bytes; the same limit as over MCP.
@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// Print the patch too
     #[arg(long, conflicts_with = "detach")]
     diff: bool,
+    /// Run the task so many times on one snapshot, 1 to 8, and list the patches side by side
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_ATTEMPTS)), default_value_t = 1, conflicts_with_all = ["detach", "diff"])]
+    attempts: u8,
     /// Model [default: model.default_model, else Codex's own]
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
@@ -83,6 +86,9 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     if args.dry_run {
         return dry_run::run(out, jobs, request).await;
     }
+    if args.attempts > 1 {
+        return attempts::run(out, jobs, request, args.attempts).await;
+    }
     if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
 }
 
@@ -91,7 +97,7 @@ pub(super) fn trace() -> Option<TraceContext> {
     TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
-async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> {
+pub(super) async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> {
     let started = jobs.start(request).await?;
     let id = started.status.job_id.clone();
     if !out.json() {
@@ -108,7 +114,7 @@ async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> 
     Ok(0)
 }
 
-async fn wait(out: &Output, jobs: &Jobs, request: StartRequest, with_patch: bool) -> Result<u8> {
+pub(super) async fn wait(out: &Output, jobs: &Jobs, request: StartRequest, with_patch: bool) -> Result<u8> {
     let mut reporter = Reporter::new(out, false);
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
     let id = started.status.job_id;

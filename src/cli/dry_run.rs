@@ -171,7 +171,7 @@ fn change(change: &PreviewChange) -> String {
 fn inherited(preview: &Preview) -> String {
     let report = &preview.inherited;
     let mut parts = report.taken.clone();
-    parts.extend(report.files.iter().map(|file| format!("your own {} ({})", line(file.name.as_bytes()), size(file.bytes))));
+    parts.extend(report.files.iter().map(|file| format!("your own {} ({})", crate::display::line(file.name.as_bytes()), size(file.bytes))));
     let parts = if parts.is_empty() { "nothing of yours".to_owned() } else { parts.join(", ") };
     let left_out = if report.left_out_count == 0 { String::new() } else { format!(" ({} left out)", report.left_out_count) };
     format!("{}: {parts}{left_out}", preview.isolation.as_str())

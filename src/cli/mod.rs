@@ -6,6 +6,7 @@
 
 mod apply;
 mod args;
+mod attempts;
 mod attest;
 mod audit;
 mod cancel;
@@ -17,9 +18,11 @@ mod demo;
 mod diff;
 mod doctor;
 mod dry_run;
+mod fetch;
 mod follow;
 mod gateway;
 mod gc;
+mod go_on;
 mod image;
 mod job_ref;
 mod jobs;
@@ -116,6 +119,7 @@ fn dispatch(out: &Output, cli: Cli, settings: Result<Settings>) -> Result<u8> {
 async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
     match command {
         Command::Delegate(args) => delegate::run(out, jobs, args).await,
+        Command::Continue(args) => go_on::run(out, jobs, args).await,
         Command::Review(args) => review::run(out, jobs, args).await,
         Command::Consult(args) => consult::run(out, jobs, args).await,
         Command::Jobs(args) => jobs::run(out, jobs, &args).await,
@@ -125,6 +129,7 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Result(args) => result::run(out, jobs, &args).await,
         Command::Diff(args) => diff::run(out, jobs, &args).await,
         Command::Apply(args) => apply::run(out, jobs, &args).await,
+        Command::Fetch(args) => fetch::run(out, jobs, &args).await,
         Command::Cancel(args) => cancel::run(out, jobs, &args).await,
         Command::Consume(args) => consume::run(out, jobs, &args).await,
         Command::Attest(args) => attest::run(out, jobs, &args).await,

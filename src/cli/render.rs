@@ -117,6 +117,9 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
         text.push_str(&format!("the cell says (its own words): {}\n", clip(said.as_bytes(), 500)));
     }
     text.push_str(&format!("job {}, {}", job.job_id, took(job)));
+    if let Some(before) = &job.continues {
+        text.push_str(&format!(", goes on with {}", short(before)));
+    }
     if let Some(sealed) = &result.sealed {
         text.push_str(&format!(" (Codex {})", duration(Duration::from_millis(sealed.timings.run_ms))));
     }
@@ -152,7 +155,8 @@ pub(super) fn result_text(result: &JobResult, kept: bool, paint: Paint) -> Strin
     }
     if kept && result.patch.is_some() {
         let short = short(&job.job_id);
-        text.push_str(&format!("\n{}\n", paint.dim(&format!("anchorhold diff {short} · anchorhold apply {short} · anchorhold consume {short}"))));
+        let verbs = format!("anchorhold diff {short} · anchorhold apply {short} · anchorhold continue {short} TASK · anchorhold consume {short}");
+        text.push_str(&format!("\n{}\n", paint.dim(&verbs)));
     }
     text
 }
@@ -311,6 +315,7 @@ pub(super) fn status(job: &JobStatus, paint: Paint) -> String {
         "head",
         job.head.as_deref().map(|head| format!("{}{}", clip(head.as_bytes(), 64), if job.dirty { ", with edits" } else { "" })).unwrap_or_default(),
     );
+    row("continues", job.continues.as_ref().map(JobId::to_string).unwrap_or_default());
     row("model", job.model.as_deref().map(|model| clip(model.as_bytes(), 80)).unwrap_or_default());
     row("started", job.started_at.clone());
     row("ended", job.ended_at.clone().unwrap_or_default());

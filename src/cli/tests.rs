@@ -51,6 +51,7 @@ fn job(id_text: &str, state: JobState) -> JobStatus {
         dirty: true,
         model: Some("model".to_owned()),
         version: "0.1.0".to_owned(),
+        continues: None,
         isolation: serde_json::Value::Null,
     }
 }

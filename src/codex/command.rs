@@ -6,7 +6,7 @@
 use super::settings;
 use crate::error::{Code, Error, Result};
 use crate::protocol::paths;
-use crate::protocol::request::CodexSettings;
+use crate::protocol::request::{CodexSettings, is_conversation};
 use crate::weaken;
 
 /// Loopback port of `init`'s forwarder; each cell has its own network namespace, so a fixed one collides with nothing of ours.
@@ -39,7 +39,14 @@ pub fn is_model(name: &str) -> bool {
 
 /// The command line for a request. Errors: [`Code::InvalidModel`], [`Code::InvalidReasoningEffort`], [`Code::InvalidConfig`].
 pub fn command_line(wanted: &CodexSettings) -> Result<CommandLine> {
-    let mut args: Vec<String> = ["exec", "--json", "--ignore-user-config"].map(str::to_owned).into();
+    let mut args: Vec<String> = vec!["exec".to_owned()];
+    if let Some(conversation) = &wanted.conversation {
+        if !is_conversation(conversation) {
+            return Err(Error::internal("the conversation's id is none"));
+        }
+        args.push("resume".to_owned());
+    }
+    args.extend(["--json", "--ignore-user-config"].map(str::to_owned));
     if wanted.ignore_rules {
         args.push("--ignore-rules".to_owned());
     }
@@ -78,7 +85,11 @@ pub fn command_line(wanted: &CodexSettings) -> Result<CommandLine> {
         args.extend(["--output-schema", paths::SCHEMA].map(str::to_owned));
     }
     // The launcher has checked the subdirectory and gone there; its name need not be text, so it is not repeated here.
-    args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned));
+    match &wanted.conversation {
+        // There the directory is the one in which Codex is started, and cannot be named.
+        Some(conversation) => args.extend(["-o", LAST_MESSAGE, conversation, "-"].map(str::to_owned)),
+        None => args.extend(["-C", ".", "-o", LAST_MESSAGE, "-"].map(str::to_owned)),
+    }
     Ok(CommandLine { program: paths::CODEX.to_owned(), args, env: environment() })
 }
 
@@ -130,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_is_gone_on_with_by_its_id() {
+        let with = |id: &str| CodexSettings { conversation: Some(id.to_owned()), ..CodexSettings::default() };
+        let args = joined(&with("01a21d3d-bd04-7e02-a49f-e0f5a4e29b3d"));
+        assert!(args.starts_with("exec resume --json --ignore-user-config --strict-config "), "{args}");
+        assert!(args.ends_with(" -o /job/home/.last_message 01a21d3d-bd04-7e02-a49f-e0f5a4e29b3d -"), "{args}");
+        assert!(!args.contains(" -C "), "resume does not take it: {args}");
+        assert!(command_line(&with("--last")).is_err());
+    }
+
+    #[test]
     fn settings_have_their_place() {
         let settings = CodexSettings {
             model: Some("gpt-5.5".to_owned()),
@@ -139,6 +160,7 @@ mod tests {
             rules: vec![RulesFile { name: "default.rules".to_owned(), text: "never there".to_owned() }],
             ignore_rules: true,
             output_schema: true,
+            conversation: None,
         };
         let args = joined(&settings);
         for part in [

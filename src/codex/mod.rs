@@ -4,4 +4,5 @@ pub mod command;
 pub mod events;
 pub mod models;
 pub mod prompt;
+pub mod reported;
 pub mod settings;

@@ -196,6 +196,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         stay,
         telemetry,
         settings_read_ms,
+        continues,
     } = admission;
     // First of all, so that it is wiped on every path.
     let credential = match credential.map(Secret::new) {
@@ -238,6 +239,15 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
     if registry.job_count() >= MAX_JOBS && registry.account(&job_id).is_none() {
         return error("invalid", "too many jobs are admitted");
     }
+    let earlier_keys = match &continues {
+        None => Vec::new(),
+        // Admitted before: its keys stay what they are.
+        Some(_) if registry.account(&job_id).is_some() => Vec::new(),
+        Some(earlier) => match registry.keys_for(earlier, &instance, &upstream) {
+            Ok(keys) => keys,
+            Err((code, why)) => return error(code, why),
+        },
+    };
     let mut random = [0u8; 16];
     if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).ok() != Some(random.len()) {
         return error("internal", "the system gives no random bytes");
@@ -266,6 +276,7 @@ fn admit(registry: &Registry, admission: Admission) -> AdminResponse {
         stopped: None,
         stay,
         telemetry,
+        earlier_keys,
         claimed_by: None,
     };
     match registry.admit(record, credential, limits, &by) {

@@ -26,7 +26,7 @@ use super::departure::Outgoing;
 use super::failure::{Failure, Said};
 use super::meter::{BYTES_PER_TOKEN, Meter};
 use super::policy;
-use super::registry::{Denied, JobSession, Place, Registry, Terms};
+use super::registry::{Denied, JobSession, Keys, Place, Registry, Terms};
 use super::sse::{Cut, End, Reader};
 use super::upstream::{Address, Answer, TransportError};
 use crate::protocol::admin::Upstream;
@@ -243,17 +243,18 @@ impl Relay {
 
     /// Checks a body; a large one beside what streams, and few of them at once. Of a refused one its digest is kept.
     async fn check(&self, body: Vec<u8>, terms: &Terms) -> Result<policy::Accepted, (policy::Refusal, String)> {
-        fn check(body: &[u8], allowed_models: &[String], cache_key: &str) -> Result<policy::Accepted, (policy::Refusal, String)> {
-            policy::check(body, &policy::Terms { allowed_models, cache_key }).map_err(|refusal| (refusal, hex(&Sha256::digest(body))))
+        fn check(body: &[u8], keys: &Keys) -> Result<policy::Accepted, (policy::Refusal, String)> {
+            let Keys { allowed_models, cache_key, earlier_keys } = keys;
+            policy::check(body, &policy::Terms { allowed_models, cache_key, earlier_keys }).map_err(|refusal| (refusal, hex(&Sha256::digest(body))))
         }
         if body.len() <= SMALL_BODY {
-            return check(&body, &terms.allowed_models, &terms.cache_key);
+            return check(&body, &terms.keys);
         }
         let failed = |_| (policy::Refusal { code: "internal", message: "the request could not be checked".to_owned() }, String::new());
         // Never closed.
         let _turn = self.registry.heavy.acquire().await.ok();
-        let (allowed_models, cache_key) = (terms.allowed_models.clone(), terms.cache_key.clone());
-        match tokio::task::spawn_blocking(move || check(&body, &allowed_models, &cache_key)).await {
+        let keys = terms.keys.clone();
+        match tokio::task::spawn_blocking(move || check(&body, &keys)).await {
             Ok(checked) => checked,
             Err(e) => Err(failed(e)),
         }
@@ -371,7 +372,7 @@ async fn pump(ready: Ready, sender: Sender, mut meter: Meter, timing: Timing) {
     meter.status = 200;
     let is_stream = answer.content_type.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("text/event-stream"));
     let mut body = answer.body;
-    let mut reader = Reader::new(terms.credential.as_deref(), &terms.cache_key);
+    let mut reader = Reader::new(terms.credential.as_deref(), &terms.keys.cache_key);
     let idle = timing.idle.min(terms.idle);
     // Only an event puts it off: comments that keep a connection alive are no answer, and Codex would not see them.
     let mut silent = Instant::now() + idle;

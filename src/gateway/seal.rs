@@ -2,7 +2,7 @@
 //!
 //! A provider hands out reasoning and compacted conversations encrypted under its own key, and takes them back from anybody with the same credential:
 //! what one job's answer held, another job could continue. So each such text leaves the gateway with a tag that depends on the job, and comes
-//! back only with it. The tag needs no memory: it holds over restarts, and as long as the job has its cache key.
+//! back only with it, or to a job that goes on with that one. The tag needs no memory: it holds over restarts, and as long as the job has its cache key.
 
 use sha2::{Digest as _, Sha256};
 
@@ -31,6 +31,11 @@ pub fn close(key: &str, text: &str) -> String {
 pub fn open(key: &str, sealed: &str) -> Option<usize> {
     let (text, found) = sealed.rsplit_once(MARK)?;
     same(found.as_bytes(), tag(key, text).as_bytes()).then_some(text.len())
+}
+
+/// [`open`] with a job's own key or one of those of the jobs that it goes on with.
+pub fn open_any(key: &str, earlier: &[String], sealed: &str) -> Option<usize> {
+    open(key, sealed).or_else(|| earlier.iter().find_map(|key| open(key, sealed)))
 }
 
 #[cfg(test)]

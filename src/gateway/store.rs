@@ -73,6 +73,9 @@ pub struct JobRecord {
     /// Where to tell of its requests.
     #[serde(default)]
     pub telemetry: Option<JobTelemetry>,
+    /// Under which further keys what the provider encrypted may come back: those of the jobs that this one goes on with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_keys: Vec<String>,
     /// Who has the right to show its result and to remove it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<String>,

@@ -80,6 +80,10 @@ impl Gateway {
     }
 
     async fn admit(&self, n: u8, upstream: &Upstream, change: impl FnOnce(&mut Admission)) {
+        assert_eq!(self.try_admit(n, upstream, change).await, AdminResponse::Ok);
+    }
+
+    async fn try_admit(&self, n: u8, upstream: &Upstream, change: impl FnOnce(&mut Admission)) -> AdminResponse {
         let mut admission = Admission {
             job_id: job(n),
             pass_sha256: hex(&Sha256::digest(pass(n))),
@@ -93,11 +97,12 @@ impl Gateway {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            continues: None,
             settings_read_ms: 0,
             stay: Default::default(),
         };
         change(&mut admission);
-        assert_eq!(self.admin(&AdminRequest::Admit(admission)).await, AdminResponse::Ok);
+        self.admin(&AdminRequest::Admit(admission)).await
     }
 
     async fn account(&self, n: u8) -> JobAccount {

@@ -500,6 +500,7 @@ impl Cell {
                 unix_seconds: now_unix_ms() / 1000,
                 workers,
             },
+            previous: self.request.previous.then(|| paths::PREVIOUS.into()),
         };
         fault::point("init.unpacking");
         let answer: UnpackAnswer = part::call(&self.reaper, "unpack", &orders).await?;

@@ -12,6 +12,7 @@ use super::cell::{Cell, events_spool, stderr_spool};
 use super::ending::Ending;
 use super::part::{self, FreeOrders, Places, SealOrders};
 use super::progress::now_unix_ms;
+use super::session;
 use crate::codex::command::LAST_MESSAGE;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -75,6 +76,9 @@ pub async fn finish(cell: &Cell, ending: &Ending, resealed: bool) -> Result<()> 
     kept("Codex's last message", keep_file(LAST_MESSAGE, &dir.join(out::LAST_MESSAGE), MAX_LAST_MESSAGE));
     if cell.request.kind == JobKind::Review {
         kept("The reviewer's notes", keep_file(paths::NOTES, &dir.join(out::NOTES), MAX_NOTES));
+    }
+    if cell.request.kind == JobKind::Delegate {
+        kept("Codex's conversation", session::keep(report.thread_id.as_deref()));
     }
     let provider = cell.provider();
     let mut timings = facts.timings;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::lchown;
 use std::path::Path;
 
+use super::session;
 use crate::protocol::paths;
 use crate::protocol::request::{CodexSettings, RulesFile};
 
@@ -17,7 +18,15 @@ pub(super) fn prepare(uid: u32, settings: &CodexSettings) -> io::Result<()> {
     let (home, codex_home) = (Path::new(paths::HOME), Path::new(paths::CODEX_HOME));
     own_directory(home, 0o700)?;
     own_directory(codex_home, 0o700)?;
+    // Before the template, which may give directories of the same name to the agent.
+    let laid_out = match &settings.conversation {
+        Some(conversation) => session::lay_out(codex_home, Path::new(paths::DELIVERED_SESSION), conversation)?,
+        None => Vec::new(),
+    };
     copy_template(Path::new(paths::CODEX_HOME_TEMPLATE), codex_home, uid, DEEPEST)?;
+    for path in laid_out.iter().rev() {
+        lchown(path, Some(uid), Some(uid))?;
+    }
     lay_out_settings(codex_home, uid, settings)?;
     for path in [codex_home, home] {
         lchown(path, Some(uid), Some(uid))?;

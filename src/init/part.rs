@@ -115,6 +115,8 @@ pub struct UnpackOrders {
     pub places: Places,
     /// How.
     pub options: unpack::Options,
+    /// The changes of the job before, made in the unpacked tree.
+    pub previous: Option<std::path::PathBuf>,
 }
 
 /// What an unpacked tree is.
@@ -130,13 +132,14 @@ pub struct UnpackAnswer {
 /// packing blobs after that; whoever waits for it waits for the answer.
 pub fn run_unpack() -> u8 {
     let work = |orders: UnpackOrders| -> Result<_> {
-        let UnpackOrders { places, options } = orders;
+        let UnpackOrders { places, options, previous } = orders;
         let failed = |what: &'static str| move |e: io::Error| Error::internal(what).with_source(e);
         let document = File::open(&places.manifest).map_err(failed("open the manifest"))?;
         let manifest = Manifest::read(document, ManifestCaps::default()).map_err(failed("read the manifest"))?;
         let frames = open_frames(&places.frames, &manifest.frames)?;
         let table = File::create(&places.table).map_err(failed("make the stat table"))?;
         let workspace = open_root(&places.workspace).map_err(failed("open the workspace"))?;
+        let previous = previous.map(File::open).transpose().map_err(failed("open the changes of the job before"))?;
         if rustix::process::geteuid().is_root() {
             privileges::become_agent(options.agent_uid)?;
         }
@@ -144,7 +147,13 @@ pub fn run_unpack() -> u8 {
         let unpacked = unpack::unpack(&workspace, &manifest, &frames, &options).map_err(failed("unpack the workspace"))?;
         state::write_table(table, &unpacked.stamps).map_err(failed("write the stat table"))?;
         fault::point("part.unpacked");
-        let answer = UnpackAnswer { entries: unpacked.stamps.len() as u64, disk_bytes: unpacked.disk_bytes };
+        let mut answer = UnpackAnswer { entries: unpacked.stamps.len() as u64, disk_bytes: unpacked.disk_bytes };
+        if let Some(document) = previous {
+            let made = super::previous::make(&workspace, &document).map_err(failed("make the changes of the job before"))?;
+            unpack::make_subdirectory(&workspace, &options).map_err(failed("make the subdirectory"))?;
+            answer.entries = answer.entries.saturating_add(made.entries);
+            answer.disk_bytes = answer.disk_bytes.saturating_add(made.disk_bytes);
+        }
         Ok((answer, unpacked.later, manifest, frames, options.workers))
     };
     match orders().and_then(work) {

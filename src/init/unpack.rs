@@ -191,9 +191,7 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
         Ok(trees)
     })?;
     links_and_submodules(workspace, manifest, frames, git.as_ref().map(|(dir, _)| dir), &mut stamps)?;
-    if let Some(path) = &options.subdirectory {
-        Directories::new(workspace.try_clone()?).enter(path.as_bytes())?;
-    }
+    make_subdirectory(workspace, options)?;
     // A write by the agent must get a later ctime than anything recorded here, and git must not take entries for racily clean.
     pass_clock(stamps.iter().map(|stamp| stamp.ctime_ns).max().unwrap_or(0));
     if let (Some((dir, _)), Some(trees)) = (&git, &trees) {
@@ -204,6 +202,14 @@ pub fn unpack(workspace: &OwnedFd, manifest: &Manifest, frames: &[File], options
     let disk_bytes = on_disk + if git.is_some() { plain } else { 0 };
     let later = git.filter(|_| plain > INLINE_BLOBS).map(|(git, _)| Later { git });
     Ok(Unpacked { stamps, disk_bytes, later })
+}
+
+/// Where Codex starts is there, whether the tree holds it or not.
+pub fn make_subdirectory(workspace: &OwnedFd, options: &Options) -> io::Result<()> {
+    if let Some(path) = &options.subdirectory {
+        Directories::new(workspace.try_clone()?).enter(path.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Waits until the kernel's coarse clock, from which timestamps are taken, is past a time.

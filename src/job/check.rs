@@ -47,7 +47,7 @@ pub(super) fn arguments(settings: &Settings, request: &StartRequest) -> Result<U
 
 fn work(work: &Work) -> Result<()> {
     match work {
-        Work::Delegate { task } => words("task", task, 0),
+        Work::Delegate { task } | Work::Continue { task, .. } => words("task", task, 0),
         Work::Consult { question, more } => {
             let context = additions(more)?;
             words("question", question, context)

@@ -36,7 +36,7 @@ const MAX_REFUSED: usize = 200;
 const MAX_SHOWN_PATH: usize = 4096;
 
 /// The sealed changes' contents and headers: all bytes together, and 64 MiB of headers.
-const MAX_CHANGES: u64 = (1 << 30) + (64 << 20);
+pub(super) const MAX_CHANGES: u64 = (1 << 30) + (64 << 20);
 
 const OUT: &[Expected] = &[
     Expected { name: out::RESULT, max: SealedResult::MAX_BYTES, cut: false },
@@ -127,16 +127,16 @@ async fn download_all(core: &Core, seen: Observed) -> Result<Harvest> {
 }
 
 /// What was delivered: the manifest and the snapshot's summary.
-struct Facts {
-    manifest: Box<dyn Read + Send>,
-    manifest_sha256: String,
-    snapshot: SnapshotSummary,
+pub(super) struct Facts {
+    pub manifest: Box<dyn Read + Send>,
+    pub manifest_sha256: String,
+    pub snapshot: SnapshotSummary,
     /// The facts of a review, as a document.
     review: Option<Vec<u8>>,
 }
 
 /// The facts from this process, which sent them, else from the job; `None`: they are gone.
-async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result<Option<Facts>> {
+pub(super) async fn find_facts(core: &Core, id: &JobId, container: &ContainerRef) -> Result<Option<Facts>> {
     use bytes::Buf as _;
     if let Some(sent) = core.deliveries.sent(id) {
         let manifest = Box::new(sent.manifest.reader());

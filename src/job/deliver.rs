@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
+use super::attempts::Packed;
 use super::away::Absence;
+use super::continuing::Kept;
 use super::deliveries::Sent;
 use super::labels::JobLabels;
 use super::reviewing::UnderReview;
@@ -38,13 +40,23 @@ pub(super) struct Asked {
     pub tolerance: Tolerance,
 }
 
+/// Where the files come from.
+pub(super) enum Source {
+    /// The user's working tree or commits.
+    Tree(Box<Plan>),
+    /// A snapshot for several jobs.
+    Packed(Arc<Packed>),
+    /// The job that is gone on with.
+    Kept(Box<Kept>),
+}
+
 /// Everything that a job is delivered with.
 pub(super) struct Parcel {
     pub labels: JobLabels,
     pub container: ContainerRef,
     pub image_id: String,
     pub asked: Asked,
-    pub plan: Plan,
+    pub source: Source,
     /// The change, where the job is a review.
     pub under_review: Option<UnderReview>,
     /// Complete but for the manifest's digest.
@@ -54,8 +66,8 @@ pub(super) struct Parcel {
 
 /// Delivers and starts a job. When that fails, a tombstone says why and everything else of the job is gone.
 pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &CancellationToken) -> Result<()> {
-    let Parcel { labels, container, image_id, asked, plan, under_review, request, admission } = parcel;
-    let content = Content { plan, under_review, request };
+    let Parcel { labels, container, image_id, asked, source, under_review, request, admission } = parcel;
+    let content = Content { source, under_review, request };
     let left = labels.prepare_by.saturating_mul(1000).saturating_sub(core.now_ms());
     // Beside the upload, so that it costs no time; the first failure of the two ends both.
     let work = async {
@@ -111,7 +123,7 @@ pub(super) async fn deliver(core: &Arc<Core>, parcel: Parcel, stop: &Cancellatio
 
 /// What goes into the stream.
 struct Content {
-    plan: Plan,
+    source: Source,
     under_review: Option<UnderReview>,
     request: JobRequest,
 }
@@ -122,7 +134,11 @@ async fn send(core: &Arc<Core>, labels: &JobLabels, container: &ContainerRef, co
     let (chunks, body) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let (digest, digest_known) = oneshot::channel();
     let packing_span = tracing::error_span!("pack", bytes = tracing::field::Empty);
-    let packing = core.tasks.spawn_blocking(move || packing_span.in_scope(|| pack(content, &chunks, digest)));
+    let frames = match &content.source {
+        Source::Tree(_) | Source::Packed(_) => None,
+        Source::Kept(kept) => Some(kept.frames(core)),
+    };
+    let packing = core.tasks.spawn_blocking(move || packing_span.in_scope(|| pack(content, frames, &chunks, digest)));
     let body: UploadStream = Box::pin(futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) }));
 
     let uploading = async {
@@ -199,31 +215,54 @@ enum Broken {
     Stream,
 }
 
+/// Frames that come out of another container.
+type Frames = Option<mpsc::Receiver<Result<Bytes>>>;
+
 /// Blocking: writes the whole tar stream.
-fn pack(content: Content, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
-    let Content { plan, under_review, mut request } = content;
+fn pack(content: Content, frames: Frames, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: oneshot::Sender<String>) -> Result<Sent, Broken> {
+    let Content { source, under_review, mut request } = content;
     let tar = TarStream { chunks, sent: Cell::new(0) };
     let written = (|| {
         for (name, mode) in [("./", 0o711), ("in/", 0o700), ("in/frames/", 0o700), ("in/facts/", 0o700)] {
             tar.directory(name, mode).map_err(|_| Broken::Stream)?;
         }
-        let mut cut = false;
-        let packed = crate::workspace::pack(plan, &mut |index, frame| {
-            fault::point("deliver.uploading");
-            tar.file(&format!("in/frames/{index:05}.zst"), frame.into()).inspect_err(|_| cut = true)
-        });
-        let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;
-        request.manifest_sha256.clone_from(&packed.manifest_sha256);
+        let (manifest, manifest_sha256, summary, kept) = match source {
+            Source::Tree(plan) => {
+                let mut cut = false;
+                let packed = crate::workspace::pack(*plan, &mut |index, frame| {
+                    fault::point("deliver.uploading");
+                    tar.file(&format!("in/frames/{index:05}.zst"), frame.into()).inspect_err(|_| cut = true)
+                });
+                let packed = packed.map_err(|e| if cut { Broken::Stream } else { Broken::Packing(e) })?;
+                (Bytes::from(packed.manifest), packed.manifest_sha256, packed.summary, None)
+            }
+            Source::Packed(packed) => {
+                for (index, frame) in packed.frames().enumerate() {
+                    let frame =
+                        frame.map_err(|e| Broken::Packing(Error::new(Code::SetupFailed, "read the snapshot that was kept").with_source(e)))?;
+                    tar.file(&format!("in/frames/{index:05}.zst"), frame).map_err(|_| Broken::Stream)?;
+                }
+                (packed.manifest.clone(), packed.manifest_sha256.clone(), packed.summary.clone(), None)
+            }
+            Source::Kept(kept) => {
+                copy_frames(&tar, frames)?;
+                (kept.manifest.clone(), kept.manifest_sha256.clone(), kept.summary.clone(), Some(kept))
+            }
+        };
+        request.manifest_sha256.clone_from(&manifest_sha256);
         // Nobody listens when the admission failed first; the stream ends all the same.
-        let _ = digest.send(packed.manifest_sha256.clone());
+        let _ = digest.send(manifest_sha256.clone());
         let json = |e: serde_json::Error| Broken::Packing(Error::internal("write the request").with_source(e));
-        let summary = serde_json::to_vec(&packed.summary).map_err(json)?;
+        let facts = serde_json::to_vec(&summary).map_err(json)?;
         // The request holds the pass; this copy becomes the upload itself.
         let request = serde_json::to_vec(&request).map_err(json)?;
-        let manifest = Bytes::from(packed.manifest);
         (|| {
             tar.file("in/facts/manifest", manifest.clone())?;
-            tar.file("in/facts/snapshot.json", summary.into())?;
+            tar.file("in/facts/snapshot.json", facts.into())?;
+            if let Some(kept) = &kept {
+                tar.file("in/previous", kept.previous.clone())?;
+                tar.file("in/session.jsonl", kept.session.clone())?;
+            }
             if let Some(UnderReview { diff, document, .. }) = &under_review {
                 tar.file("in/change.diff", diff.clone())?;
                 tar.file("in/facts/review.json", document.clone())?;
@@ -233,7 +272,7 @@ fn pack(content: Content, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: ones
         })()
         .map_err(|_| Broken::Stream)?;
         let review = under_review.map(|under_review| under_review.document);
-        Ok(Sent { manifest, manifest_sha256: packed.manifest_sha256, summary: packed.summary, review })
+        Ok(Sent { manifest, manifest_sha256, summary, review })
     })();
     tracing::Span::current().record("bytes", tar.sent.get());
     observe("anchorhold.delivered", "By", &[], Seen::More(tar.sent.get()));
@@ -242,6 +281,18 @@ fn pack(content: Content, chunks: &mpsc::Sender<io::Result<Bytes>>, digest: ones
         let _ = chunks.blocking_send(Err(io::Error::other("the delivery was given up")));
     }
     written
+}
+
+/// Hands on the frames of another job, one after the other.
+fn copy_frames(tar: &TarStream<'_>, frames: Frames) -> Result<(), Broken> {
+    let mut frames = frames.ok_or_else(|| Broken::Packing(Error::internal("deliver the workspace: there are no frames")))?;
+    let mut number = 0u32;
+    while let Some(frame) = frames.blocking_recv() {
+        fault::point("deliver.uploading");
+        tar.file(&format!("in/frames/{number:05}.zst"), frame.map_err(Broken::Packing)?).map_err(|_| Broken::Stream)?;
+        number += 1;
+    }
+    Ok(())
 }
 
 /// Writes a tar stream by hand, so that a file's bytes go to the engine without being copied.

@@ -71,8 +71,23 @@ pub type Pieces = BTreeMap<&'static str, Piece>;
 
 /// Downloads a directory; `None`: there is none. A download that breaks off begins again, twice at most.
 pub(super) async fn directory(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
+    patiently(core, container, path, move |chunks| read(chunks, expected)).await
+}
+
+/// Downloads one file of at most so many bytes, with the same patience; `None`: there is none.
+pub(super) async fn file(core: &Core, container: &ContainerRef, path: &str, max: u64) -> Result<Option<Piece>> {
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    patiently(core, container, path, move |chunks| read_one(chunks, name.as_bytes(), max)).await
+}
+
+async fn patiently<T: Send + 'static>(
+    core: &Core,
+    container: &ContainerRef,
+    path: &str,
+    read: impl Fn(ChunkReader) -> io::Result<T> + Clone + Send + 'static,
+) -> Result<Option<T>> {
     for pause in AGAIN {
-        match once(core, container, path, expected).await {
+        match once(core, container, path, read.clone()).await {
             Err(e) if engine_is_away(&e) => {
                 tracing::debug!(path, error = e.chain(), "a download broke off");
                 tokio::time::sleep(pause).await;
@@ -80,13 +95,18 @@ pub(super) async fn directory(core: &Core, container: &ContainerRef, path: &str,
             done => return done,
         }
     }
-    once(core, container, path, expected).await
+    once(core, container, path, read).await
 }
 
-async fn once(core: &Core, container: &ContainerRef, path: &str, expected: &'static [Expected]) -> Result<Option<Pieces>> {
+async fn once<T: Send + 'static>(
+    core: &Core,
+    container: &ContainerRef,
+    path: &str,
+    read: impl Fn(ChunkReader) -> io::Result<T> + Send + 'static,
+) -> Result<Option<T>> {
     let Some(mut stream) = core.engine().await?.download(container, path).await? else { return Ok(None) };
     let (chunks, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let reading = core.tasks.spawn_blocking(move || read(ChunkReader { receiver, current: Bytes::new() }, expected));
+    let reading = core.tasks.spawn_blocking(move || read(ChunkReader { receiver, current: Bytes::new() }));
     let mut broken = None;
     while let Some(chunk) = stream.next().await {
         match chunk {
@@ -102,10 +122,10 @@ async fn once(core: &Core, container: &ContainerRef, path: &str, expected: &'sta
         }
     }
     drop(chunks);
-    let pieces = reading.await.map_err(|e| Error::internal("read a download").with_source(e))?;
-    match (broken, pieces) {
+    let taken = reading.await.map_err(|e| Error::internal("read a download").with_source(e))?;
+    match (broken, taken) {
         (Some(e), _) => Err(e),
-        (None, Ok(pieces)) => Ok(Some(pieces)),
+        (None, Ok(taken)) => Ok(Some(taken)),
         (None, Err(e)) => Err(unread(path, e)),
     }
 }
@@ -185,6 +205,21 @@ pub fn read(input: impl Read, expected: &[Expected]) -> io::Result<Pieces> {
         }
     }
     Ok(pieces)
+}
+
+/// Reads an archive of one file, with this name and at most so many bytes; blocking.
+pub fn read_one(input: impl Read, name: &[u8], max: u64) -> io::Result<Piece> {
+    let mut archive = tar::Archive::new(input.take(max.saturating_add(OVERHEAD)));
+    let foreign = |e: io::Error| if e.kind() == io::ErrorKind::UnexpectedEof { bad("the archive is cut") } else { bad("no archive of ours") };
+    let entry = archive.entries().map_err(foreign)?.raw(true).next().ok_or_else(|| bad("the archive is empty"))?.map_err(foreign)?;
+    if plain_name(&entry.path_bytes()) != Some(name) || entry.header().entry_type() != tar::EntryType::Regular {
+        return Err(bad("the archive holds something else than the file"));
+    }
+    let size = entry.header().entry_size().map_err(foreign)?;
+    if size > max {
+        return Err(bad(format!("the file has {size} bytes, {max} are allowed")));
+    }
+    take(entry, size)
 }
 
 /// `directory/name` or `./name` or `name`: the plain name; `None` for anything deeper or odd.
@@ -319,6 +354,18 @@ pub(super) mod tests {
         let many: Vec<_> = (0..MAX_ENTRIES + 1).map(|_| (&b"out/x"[..], T::Regular, &b""[..])).collect();
         assert!(check(&archive(&many)).is_err());
         assert!(check(&[0xff; 2048]).is_err());
+    }
+
+    #[test]
+    fn one_file_is_taken_by_its_name_kind_and_size() {
+        let one =
+            |entries: &[(&[u8], tar::EntryType, &[u8])], max| read_one(archive(entries).as_slice(), b"00001.zst", max).and_then(|mut p| p.bytes());
+        assert_eq!(one(&[(b"00001.zst", T::Regular, b"abc")], 3).unwrap(), b"abc");
+        assert!(one(&[(b"00001.zst", T::Regular, b"abc")], 2).is_err());
+        assert!(one(&[(b"00002.zst", T::Regular, b"abc")], 9).is_err());
+        assert!(one(&[(b"00001.zst", T::Symlink, b"")], 9).is_err());
+        assert!(one(&[(b"x", T::Regular, b""), (b"00001.zst", T::Regular, b"abc")], 9).is_err());
+        assert!(one(&[], 9).is_err());
     }
 
     #[test]

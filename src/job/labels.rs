@@ -41,6 +41,8 @@ const PREPARE_BY: &str = "anchorhold.prepare_by";
 const IDEMPOTENCY_ARGS: &str = "anchorhold.idempotency_args";
 const ISOLATION: &str = "anchorhold.isolation";
 const REVIEW: &str = "anchorhold.review_sha256";
+const CONTINUES: &str = "anchorhold.continues";
+const PREVIOUS: &str = "anchorhold.previous_sha256";
 const DELIVERER: &str = "anchorhold.deliverer";
 const TRACEPARENT: &str = "anchorhold.traceparent";
 const TRACESTATE: &str = "anchorhold.tracestate";
@@ -127,6 +129,10 @@ pub struct JobLabels {
     pub isolation: serde_json::Value,
     /// SHA-256 of the facts of a review ([`crate::review::Facts`]), which lie in the job itself.
     pub review_sha256: Option<String>,
+    /// The job that it goes on with.
+    pub continues: Option<JobId>,
+    /// SHA-256 of that job's changes ([`crate::protocol::paths::PREVIOUS`]), which lie in this job.
+    pub previous_sha256: Option<String>,
     /// The process that delivers it, where it could be told.
     pub deliverer: Option<Deliverer>,
     /// The caller's place in a trace.
@@ -169,11 +175,15 @@ impl JobLabels {
             (IDEMPOTENCY, &self.idempotency),
             (IDEMPOTENCY_ARGS, &self.idempotency_args),
             (REVIEW, &self.review_sha256),
+            (PREVIOUS, &self.previous_sha256),
         ];
         for (key, value) in optional {
             if let Some(value) = value {
                 put(key, value.clone());
             }
+        }
+        if let Some(continues) = &self.continues {
+            put(CONTINUES, continues.to_string());
         }
         if let Some(deliverer) = &self.deliverer {
             put(DELIVERER, deliverer.write());
@@ -230,6 +240,11 @@ impl JobLabels {
             idempotency: owned(IDEMPOTENCY),
             idempotency_args: owned(IDEMPOTENCY_ARGS),
             review_sha256: owned(REVIEW),
+            continues: match text(CONTINUES) {
+                None => None,
+                Some(id) => Some(id.parse().ok()?),
+            },
+            previous_sha256: owned(PREVIOUS),
             // One that cannot be read is none: it says nothing about the job.
             trace: text(TRACEPARENT).and_then(|parent| TraceContext::parse(parent, text(TRACESTATE))),
             isolation: serde_json::from_str(text(ISOLATION)?).ok()?,
@@ -289,6 +304,8 @@ pub(super) mod tests {
             idempotency_args: Some("a".repeat(64)),
             isolation: serde_json::json!({"network": "none"}),
             review_sha256: None,
+            continues: None,
+            previous_sha256: None,
             deliverer: Deliverer::this(),
             trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
             ended: None,
@@ -316,6 +333,9 @@ pub(super) mod tests {
             let other = JobLabels { kind, review_sha256: (kind == JobKind::Review).then(|| "f".repeat(64)), ..full.clone() };
             assert_eq!(JobLabels::parse(&other.write()), Some(other));
         }
+        let continues = "ffeeddccbbaa99887766554433221100".parse().ok();
+        let later = JobLabels { continues, previous_sha256: Some("e".repeat(64)), ..full.clone() };
+        assert_eq!(JobLabels::parse(&later.write()), Some(later));
         let odd = JobLabels { workspace: std::ffi::OsString::from_vec(b"/caf\xe9".to_vec()).into(), ..full.clone() };
         assert_eq!(JobLabels::parse(&odd.write()), Some(odd));
         let ended = Ended { reason: Reason::Cancelled, code: Code::JobCancelled, detail: "cancelled before it started".into(), at_ms: 5 };
@@ -336,7 +356,7 @@ pub(super) mod tests {
             map.remove(key);
             assert_eq!(JobLabels::parse(&map), None, "{key}");
         }
-        for (key, value) in [(JOB, "../x"), (KIND, "mine"), (CREATED, "-1"), (UID, "99999999999"), (ISOLATION, "{")] {
+        for (key, value) in [(JOB, "../x"), (KIND, "mine"), (CREATED, "-1"), (UID, "99999999999"), (ISOLATION, "{"), (CONTINUES, "x")] {
             let mut map = full.clone();
             map.insert(key.into(), value.into());
             assert_eq!(JobLabels::parse(&map), None, "{key}");

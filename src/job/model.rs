@@ -57,6 +57,13 @@ pub enum Work {
         /// At most 200,000 bytes, not blank.
         task: String,
     },
+    /// Go on with the work of an ended job: its working tree, its conversation, its base.
+    Continue {
+        /// Which job.
+        job: JobId,
+        /// At most 200,000 bytes, not blank.
+        task: String,
+    },
     /// Answer a question; the result is the agent's last message.
     Consult {
         /// At most 200,000 bytes together with the context, not blank.
@@ -77,7 +84,7 @@ impl Work {
     /// Which kind it is.
     pub fn kind(&self) -> JobKind {
         match self {
-            Self::Delegate { .. } => JobKind::Delegate,
+            Self::Delegate { .. } | Self::Continue { .. } => JobKind::Delegate,
             Self::Consult { .. } => JobKind::Consult,
             Self::Review { .. } => JobKind::Review,
         }
@@ -259,6 +266,8 @@ pub struct JobStatus {
     pub model: Option<String>,
     /// Version of Anchorhold that started it.
     pub version: String,
+    /// The job that it goes on with.
+    pub continues: Option<JobId>,
     /// What the engine enforces, and what it cannot.
     pub isolation: serde_json::Value,
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::reviewing::UnderReview;
-use super::{InheritedReport, Isolation, Jobs, StartRequest, authorities, check, start};
+use super::{InheritedReport, Isolation, Jobs, StartRequest, Work, authorities, check, start};
 use crate::config::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::protocol::admin::Upstream;
 use crate::protocol::repo_path::RepoPath;
 use crate::protocol::request::JobKind;
@@ -111,11 +111,19 @@ fn preview(settings: &Settings, request: StartRequest, upstream: Upstream) -> Re
     let blocked = check::credential(&settings.model, &upstream).err();
 
     let options = PlanOptions { include_ignored: request.include_ignored };
-    let start::Planned { plan, under_review } = start::plan(settings, &local.workspace, &request.work, options)?;
+    let change = match &request.work {
+        Work::Continue { .. } => {
+            return Err(Error::new(Code::Unsupported, "say what would be sent: a job that goes on with another sends nothing of the repository")
+                .with_hint("look at that job's own `snapshot`"));
+        }
+        Work::Delegate { .. } | Work::Consult { .. } => None,
+        Work::Review { change, .. } => Some(change),
+    };
+    let (plan, under_review) = start::plan(settings, &local.workspace, change, options)?;
     // Of a change that is empty nothing goes anywhere.
     let (prompt_bytes, manifest) = match under_review.as_ref().and_then(UnderReview::nothing) {
         Some(_) => (0, SendManifest { secrets_scanned_fully: true, ..SendManifest::default() }),
-        None => (start::prompt(&request.work, &plan, under_review.as_ref())?.len(), manifest_of(&plan)?),
+        None => (start::prompt(&request.work, plan.subdirectory(), under_review.as_ref())?.len(), manifest_of(&plan)?),
     };
     let uncommitted = if under_review.is_none() { Some(plan.uncommitted()?) } else { None };
     Ok(Preview {

@@ -18,10 +18,10 @@ use super::stats::Stats;
 use super::status::{self, Observed};
 use super::time::EngineClock;
 use super::{
-    Begun, Claimed, Consumed, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, StartRequest,
-    StartedJob,
+    Begun, Claimed, Consumed, GatewayState, GcReport, JobId, JobResult, JobState, JobStatus, LedgerPart, LimitChange, ListFilter, Snapshot,
+    StartRequest, StartedJob,
 };
-use super::{audit, collect, consume, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
+use super::{attempts, audit, collect, consume, continuing, fetch, gc, limits, list, log, overstay, seal, start, stats, trace, watch};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineFacts};
 use crate::error::{Code, Error, Result};
@@ -225,7 +225,7 @@ impl Jobs {
     /// A caller who stops waiting does not stop it: the job is made, or the check that failed left nothing behind.
     /// For a review of nothing there is no job.
     pub async fn begin(&self, request: StartRequest) -> Result<Begun> {
-        let begun = self.core.tasks.spawn(start::begin(self.core.clone(), request));
+        let begun = self.core.tasks.spawn(start::begin(self.core.clone(), request, None));
         begun.await.map_err(|e| Error::internal("start the job").with_source(e))?
     }
 
@@ -236,6 +236,17 @@ impl Jobs {
             Begun::NothingToReview(_) => Err(Error::new(Code::InvalidArguments, "start the job: the change under review is empty")
                 .with_hint("name another scope, base, commit or paths")),
         }
+    }
+
+    /// Takes one snapshot for several delegations of this workspace ([`Jobs::start_on`]).
+    pub async fn snapshot(&self, request: StartRequest) -> Result<Snapshot> {
+        attempts::snapshot(&self.core, request).await
+    }
+
+    /// [`Jobs::start`] of a delegation on a snapshot that was taken before.
+    pub async fn start_on(&self, request: StartRequest, snapshot: &Snapshot) -> Result<StartedJob> {
+        let begun = self.core.tasks.spawn(attempts::begin_on(self.core.clone(), request, snapshot.clone()));
+        begun.await.map_err(|e| Error::internal("start the job").with_source(e))?
     }
 
     /// How many jobs this process has started; one that was found by its key is none.
@@ -299,6 +310,16 @@ impl Jobs {
     /// which); a job whose delivery failed has none, and gives the delivery's error.
     pub async fn result(&self, id: &JobId) -> Result<JobResult> {
         collect::collect(&self.core, id).await.map(|harvest| harvest.result)
+    }
+
+    /// What a job that goes on with another changed since that one's end.
+    pub async fn since_previous(&self, result: &JobResult) -> Result<crate::workspace::Collected> {
+        continuing::since_previous(&self.core, result).await
+    }
+
+    /// Writes the changes of a result as a commit of the repository that the directory lies in, under `refs/anchorhold/`. Only a person asks for it.
+    pub async fn fetch(&self, result: &JobResult, directory: &std::path::Path) -> Result<crate::workspace::fetch::Fetched> {
+        fetch::fetch(&self.core, result, directory).await
     }
 
     /// The result, and nothing of the job is left. Of several callers exactly one wins; for the others there is no such job.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::deliver::{Asked, Parcel, deliver, new_pass, sha256_hex};
+use super::attempts::Packed;
+use super::continuing::{self, Kept};
+use super::deliver::{Asked, Parcel, Source, deliver, new_pass, sha256_hex};
 use super::deliverer::{Deliverer, Life};
 use super::inherit::{Inherited, inherited};
 use super::isolation::{self, Walls};
@@ -26,6 +28,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::admin::{AdminRequest, AdminResponse, Admission, JobBounds, Stay, Upstream};
+use crate::protocol::repo_path::RepoPath;
 use crate::protocol::request::{CodexSettings, JobKind, JobRequest};
 use crate::telemetry::{TraceContext, step};
 use crate::workspace::{Plan, PlanOptions, ReviewRequest};
@@ -94,6 +97,7 @@ fn work_arguments(work: &Work) -> serde_json::Value {
     let added = |more: &Additions| serde_json::json!([more.extra_context, more.developer_instructions]);
     match work {
         Work::Delegate { task } => serde_json::json!(task),
+        Work::Continue { job, task } => serde_json::json!(["continue", job, task]),
         Work::Consult { question, more } => serde_json::json!(["consult", question, added(more)]),
         Work::Review { change, more } => {
             let policy = (change.untracked.as_str(), change.include_ignored, change.max_diff);
@@ -102,12 +106,12 @@ fn work_arguments(work: &Work) -> serde_json::Value {
     }
 }
 
-/// Starts a job. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
-pub(super) async fn begin(core: Arc<Core>, request: StartRequest) -> Result<Begun> {
+/// Starts a job, on a snapshot that was taken before where there is one. Runs in a task of its own, so that a caller who goes away leaves no half-made job.
+pub(super) async fn begin(core: Arc<Core>, request: StartRequest, snapshot: Option<Arc<Packed>>) -> Result<Begun> {
     let (id, caller, since_ms) = (JobId::random(), request.trace.clone(), own_ms());
     let context = TraceContext::of_job(id.as_str(), caller.as_ref());
     let span = step!("start", id, context);
-    let outcome = start_job(core.clone(), request, id.clone()).instrument(span.clone()).await;
+    let outcome = start_job(core.clone(), request, snapshot, id.clone()).instrument(span.clone()).await;
     match &outcome {
         Ok(Begun::NothingToReview(_)) => {}
         Ok(Begun::Job(started)) => {
@@ -126,7 +130,7 @@ pub(super) async fn begin(core: Arc<Core>, request: StartRequest) -> Result<Begu
     outcome
 }
 
-async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<Begun> {
+async fn start_job(core: Arc<Core>, request: StartRequest, snapshot: Option<Arc<Packed>>, id: JobId) -> Result<Begun> {
     let began = std::time::Instant::now();
     let named = check::arguments(&core.settings, &request)?;
     let mut local = {
@@ -136,13 +140,25 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
     };
     let keyed = Keyed::new(&request, &local.workspace);
     let model = choose_model(&core.settings, &request, &mut local.inherited);
-    check::some_model(&core.settings.model, model.as_deref())?;
 
-    let planning = {
-        let (settings, workspace, work) = (core.settings.clone(), local.workspace.clone(), request.work.clone());
+    let planning = async {
+        if let Some(packed) = snapshot {
+            return Ok(Planned { source: Source::Packed(packed), under_review: None });
+        }
+        let (settings, workspace) = (core.settings.clone(), local.workspace.clone());
+        let change = match &request.work {
+            Work::Continue { job, .. } => {
+                let kept = continuing::find(&core, job, &workspace).await?;
+                return Ok(Planned { source: Source::Kept(Box::new(kept)), under_review: None });
+            }
+            Work::Delegate { .. } | Work::Consult { .. } => None,
+            Work::Review { change, .. } => Some(change.clone()),
+        };
         let options = PlanOptions { include_ignored: request.include_ignored };
-        blocking(&core, move || plan(&settings, &workspace, &work, options)).instrument(tracing::error_span!("snapshot"))
-    };
+        let (plan, under_review) = blocking(&core, move || plan(&settings, &workspace, change.as_ref(), options)).await?;
+        Ok(Planned { source: Source::Tree(Box::new(plan)), under_review })
+    }
+    .instrument(tracing::error_span!("snapshot"));
     let keyed_job = find_keyed(&core, keyed.as_ref());
     let (planned, remote, replay) = match request.work {
         // A change that cannot be read or turns out empty asks no more of the engine than whether the key has a job.
@@ -157,19 +173,25 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
             }
             (Ok(planned), find_remote(&core).await, Ok(None))
         }
-        Work::Delegate { .. } | Work::Consult { .. } => tokio::join!(planning, find_remote(&core), keyed_job),
+        Work::Delegate { .. } | Work::Continue { .. } | Work::Consult { .. } => tokio::join!(planning, find_remote(&core), keyed_job),
     };
     tracing::debug!(ms = began.elapsed().as_millis(), "checked");
     fault::point("start.checked");
     if let Some(replay) = replay? {
         return Ok(Begun::Job(replay));
     }
-    let (Planned { plan, under_review }, remote) = (planned?, remote?);
+    let (Planned { source, under_review }, remote) = (planned?, remote?);
+    let model = match &source {
+        // The conversation's own, unless the caller names another.
+        Source::Kept(kept) if request.model.is_none() && kept.labels.model.is_some() => kept.labels.model.clone(),
+        _ => model,
+    };
+    check::some_model(&core.settings.model, model.as_deref())?;
     if let Some(keyed) = &keyed {
         refuse_used_up(&core, &remote.engine, keyed).await?;
     }
 
-    let draft = Draft { core: &core, id, request, local, plan, under_review, remote, model, keyed };
+    let draft = Draft { core: &core, id, request, local, source, under_review, remote, model, keyed };
     let (parcel, facts, replay) = draft.create().instrument(tracing::error_span!("create")).await?;
     tracing::debug!(ms = began.elapsed().as_millis(), "created");
     fault::point("start.created");
@@ -190,35 +212,85 @@ async fn start_job(core: Arc<Core>, request: StartRequest, id: JobId) -> Result<
 }
 
 /// What will be sent.
-pub(super) struct Planned {
-    pub(super) plan: Plan,
-    pub(super) under_review: Option<UnderReview>,
+struct Planned {
+    source: Source,
+    under_review: Option<UnderReview>,
+}
+
+/// What the new job takes over from where its files come from.
+#[derive(Clone)]
+pub(super) struct Origin {
+    root: PathBuf,
+    head: Option<String>,
+    dirty: bool,
+    subdirectory: Option<RepoPath>,
+    subject: String,
+}
+
+impl Origin {
+    pub(super) fn of_plan(plan: &Plan) -> Self {
+        Self {
+            root: plan.root().to_owned(),
+            head: plan.summary().head.clone(),
+            dirty: plan.summary().dirty,
+            subdirectory: plan.subdirectory().cloned(),
+            subject: subject(plan.head_subject()),
+        }
+    }
+
+    fn of(source: &Source) -> Result<Self> {
+        Ok(match source {
+            Source::Tree(plan) => Self::of_plan(plan),
+            Source::Packed(packed) => packed.origin.clone(),
+            Source::Kept(kept) => Self {
+                root: kept.labels.root.clone(),
+                head: kept.labels.head.clone(),
+                dirty: kept.labels.dirty,
+                subdirectory: below(kept)?,
+                subject: subject(None),
+            },
+        })
+    }
+}
+
+/// Where the job before began below the top.
+fn below(kept: &Kept) -> Result<Option<RepoPath>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let below = kept.labels.workspace.strip_prefix(&kept.labels.root).map(|path| path.as_os_str().as_bytes().to_vec());
+    match below {
+        Ok(path) if path.is_empty() => Ok(None),
+        Ok(path) => RepoPath::parse(&path).map(Some).map_err(|e| Error::internal("go on with the job: its directory has an odd name").with_source(e)),
+        Err(_) => Err(Error::internal("go on with the job: its directory lies outside of its repository")),
+    }
 }
 
 /// Reads the repository's names, and for a review the change. Blocking.
-pub(super) fn plan(settings: &Settings, workspace: &Path, work: &Work, options: PlanOptions) -> Result<Planned> {
-    match work {
-        Work::Delegate { .. } | Work::Consult { .. } => {
-            let plan = crate::workspace::plan_with(workspace, &settings.roots.allow, &settings.workspace, options)?;
-            Ok(Planned { plan, under_review: None })
-        }
-        Work::Review { change, .. } => {
+pub(super) fn plan(
+    settings: &Settings,
+    workspace: &Path,
+    change: Option<&ReviewRequest>,
+    options: PlanOptions,
+) -> Result<(Plan, Option<UnderReview>)> {
+    match change {
+        None => Ok((crate::workspace::plan_with(workspace, &settings.roots.allow, &settings.workspace, options)?, None)),
+        Some(change) => {
             let change = ReviewRequest { include_ignored: change.include_ignored || options.include_ignored, ..change.clone() };
             let (plan, under_review) = reviewing::plan(settings, workspace, &change)?;
-            Ok(Planned { plan, under_review: Some(under_review) })
+            Ok((plan, Some(under_review)))
         }
     }
 }
 
 /// The whole prompt.
-pub(super) fn prompt(work: &Work, plan: &Plan, under_review: Option<&UnderReview>) -> Result<String> {
-    let below = plan.subdirectory().map(crate::protocol::repo_path::RepoPath::as_bytes);
+pub(super) fn prompt(work: &Work, subdirectory: Option<&RepoPath>, under_review: Option<&UnderReview>) -> Result<String> {
+    let below = subdirectory.map(RepoPath::as_bytes);
     Ok(match work {
         Work::Delegate { task } => prompt::delegate(task, below),
+        Work::Continue { task, .. } => prompt::go_on(task, below),
         Work::Consult { question, more } => prompt::consult(question, added(more), below),
         Work::Review { more, .. } => {
             let under_review = under_review.ok_or_else(|| Error::internal("start the job: a review without a change"))?;
-            under_review.prompt(added(more), plan.subdirectory())
+            under_review.prompt(added(more), subdirectory)
         }
     })
 }
@@ -321,7 +393,7 @@ struct Draft<'a> {
     id: JobId,
     request: StartRequest,
     local: Local,
-    plan: Plan,
+    source: Source,
     under_review: Option<UnderReview>,
     remote: Remote,
     model: Option<String>,
@@ -331,7 +403,12 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Makes the container. Either a parcel to deliver and the container's facts, or the job that the key named meanwhile.
     async fn create(self) -> Result<(Option<Parcel>, ContainerFacts, Option<StartedJob>)> {
-        let Self { core, id, request, mut local, plan, under_review, remote, model, keyed } = self;
+        let Self { core, id, request, mut local, source, under_review, remote, model, keyed } = self;
+        let origin = Origin::of(&source)?;
+        let kept = match &source {
+            Source::Tree(_) | Source::Packed(_) => None,
+            Source::Kept(kept) => Some(kept.as_ref()),
+        };
         let settings = &core.settings;
         let created_ms = core.now_ms();
         let prepare_by = created_ms / 1000 + PREPARE_SECONDS;
@@ -348,9 +425,9 @@ impl Draft<'_> {
             instance: settings.engine.instance.clone(),
             kind: request.work.kind(),
             workspace: local.workspace,
-            root: plan.root().to_owned(),
-            head: plan.summary().head.clone(),
-            dirty: plan.summary().dirty,
+            root: origin.root,
+            head: origin.head,
+            dirty: origin.dirty,
             created_ms,
             deadline_seconds,
             queue_seconds,
@@ -363,6 +440,8 @@ impl Draft<'_> {
             idempotency_args: keyed.as_ref().map(|keyed| keyed.args.clone()),
             isolation: remote.walls.describe(settings, request.isolation, &local.inherited.report, uid, &remote.image.id),
             review_sha256: under_review.as_ref().map(|under_review| under_review.facts_sha256.clone()),
+            continues: kept.map(|kept| kept.labels.id.clone()),
+            previous_sha256: kept.map(|kept| kept.previous_sha256.clone()),
             deliverer: Deliverer::this(),
             trace: request.trace,
             ended: None,
@@ -373,7 +452,7 @@ impl Draft<'_> {
             version: PROTOCOL_VERSION,
             job_id: id.to_string(),
             kind: request.work.kind(),
-            prompt: prompt(&request.work, &plan, under_review.as_ref())?,
+            prompt: prompt(&request.work, origin.subdirectory.as_ref(), under_review.as_ref())?,
             codex: CodexSettings {
                 model,
                 reasoning_effort: effort.or(local.inherited.reasoning_effort),
@@ -382,8 +461,9 @@ impl Draft<'_> {
                 rules: local.inherited.rules,
                 ignore_rules: matches!(request.isolation, Isolation::IgnoreRules | Isolation::Nothing),
                 output_schema: under_review.is_some(),
+                conversation: kept.map(|kept| kept.conversation.clone()),
             },
-            subdirectory: plan.subdirectory().cloned(),
+            subdirectory: origin.subdirectory,
             agent_uid: uid,
             deadline_seconds,
             queue_seconds,
@@ -394,7 +474,8 @@ impl Draft<'_> {
             inodes: settings.limits.inodes,
             pass: pass.to_string(),
             manifest_sha256: String::new(),
-            commit_subject: subject(plan.head_subject()),
+            commit_subject: origin.subject,
+            previous: kept.is_some(),
         };
         let limits = gateway::limits(settings);
         let pass_seconds = PREPARE_SECONDS.saturating_add(queue_seconds).saturating_add(deadline_seconds).saturating_add(PASS_SLACK_SECONDS);
@@ -424,6 +505,7 @@ impl Draft<'_> {
             ceilings: limits.ceilings,
             settings_read_ms: core.gateway.read_ms,
             telemetry: trace::for_gateway(settings, labels.trace.as_ref(), &labels.trace()),
+            continues: labels.continues.as_ref().map(JobId::to_string),
         };
         let mut container_spec = spec::job(settings, &remote.image.id, &labels, &remote.walls)?;
         labels.isolation["spec_sha256"] = spec_sha256(&container_spec)?.into();
@@ -441,7 +523,7 @@ impl Draft<'_> {
                 let facts = status::just_created(container.clone(), &labels, &remote.image.id);
                 let container = ContainerRef::Id(container);
                 let asked = Asked { spec: container_spec, warnings, tolerance: remote.walls.tolerance };
-                let parcel = Parcel { labels, container, image_id: remote.image.id, asked, plan, under_review, request: job_request, admission };
+                let parcel = Parcel { labels, container, image_id: remote.image.id, asked, source, under_review, request: job_request, admission };
                 Ok((Some(parcel), facts, None))
             }
             Err(seen) => {
@@ -544,6 +626,8 @@ mod tests {
         assert_eq!(first.args, keyed(&StartRequest { workspace_root: "/repo/".into(), ..request() }, "/repo").args);
         let others = [
             StartRequest { work: Work::Delegate { task: "task ".into() }, ..request() },
+            StartRequest { work: Work::Continue { job: "0".repeat(32).parse().unwrap(), task: "task".into() }, ..request() },
+            StartRequest { work: Work::Continue { job: "1".repeat(32).parse().unwrap(), task: "task".into() }, ..request() },
             StartRequest { model: Some("m".into()), ..request() },
             StartRequest { reasoning_effort: Some("m".into()), ..request() },
             StartRequest { isolation: Isolation::IgnoreRules, ..request() },

@@ -230,6 +230,7 @@ pub(super) fn render(labels: &JobLabels, derived: &Derived, last: Option<&Progre
         dirty: labels.dirty,
         model: labels.model.clone(),
         version: labels.version.clone(),
+        continues: labels.continues.clone(),
         isolation: labels.isolation.clone(),
     }
 }

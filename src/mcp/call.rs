@@ -137,6 +137,9 @@ impl Meta {
                 self.warn("compat_warnings", &sentence);
             }
         }
+        if let Some(before) = &status.continues {
+            self.set("continues", before.as_str());
+        }
     }
 
     /// For a delivered result: without nulls, but for the six that are always there.

@@ -72,6 +72,7 @@ pub fn status(status: &JobStatus) -> Map<String, Value> {
     value.insert("head".into(), json!(status.head));
     value.insert("dirty".into(), json!(status.dirty));
     value.insert("model".into(), json!(status.model));
+    value.insert("continues".into(), json!(status.continues));
     value.insert("isolation".into(), bounded(&status.isolation));
     value
 }

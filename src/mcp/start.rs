@@ -1,6 +1,7 @@
 //! The tools that start a job: delegations, questions and reviews, awaited or in the background.
 
 use std::pin::pin;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use super::tools::{TIMEOUT_SECONDS, ToolName};
 use super::workspace::{self, Place};
 use super::{findings, render};
 use crate::error::{Code, Error, Result};
+use crate::job::id::not_found;
 use crate::job::{Additions, Begun, Isolation, JobId, JobStatus, StartRequest, StartedJob, Work};
 use crate::protocol::progress::Progress;
 use crate::protocol::request::JobKind;
@@ -130,7 +132,7 @@ pub async fn asked(call: &Call<'_>, kind: JobKind, deadline_seconds: Option<u64>
     let bound = |name: &str| call.arguments.integer(name).map(refusable);
     let deadline_seconds = deadline_seconds.or_else(|| bound("deadline_seconds"));
     let isolation = call.arguments.text("isolation").and_then(Isolation::parse).unwrap_or_default();
-    let place: Place = workspace::resolve(call.arguments.text("workspace_root"), &call.roots().await, call.own_directory)?;
+    let place = place(call, &work).await?;
     let owned = |name: &str| call.arguments.text(name).map(ToOwned::to_owned);
     let mut meta = call.meta();
     meta.of_kind(kind);
@@ -158,13 +160,34 @@ pub async fn asked(call: &Call<'_>, kind: JobKind, deadline_seconds: Option<u64>
     Ok(Asked { request, meta, place })
 }
 
+/// Which directory it is about; of a job that goes on with another that one's, where the caller names none.
+async fn place(call: &Call<'_>, work: &Work) -> Result<Place> {
+    let roots = call.roots().await;
+    let named = call.arguments.text("workspace_root");
+    let Work::Continue { job, .. } = work else { return workspace::resolve(named, &roots, call.own_directory) };
+    let before = call.jobs.status(job).await?.workspace;
+    match named {
+        Some(_) => {
+            let place = workspace::resolve(named, &roots, call.own_directory)?;
+            if workspace::canonical(&before) == place.path { Ok(place) } else { Err(not_found()) }
+        }
+        None => {
+            let path = before.to_str().ok_or_else(|| invalid_field("workspace_root", "is needed: the job's directory has a name that is no text"))?;
+            Ok(Place { source: "job", ..workspace::resolve(Some(path), &roots, call.own_directory)? })
+        }
+    }
+}
+
 /// What the arguments ask for.
 fn work(arguments: &Arguments, kind: JobKind) -> Result<Work> {
     let owned = |name: &str| arguments.text(name).map(ToOwned::to_owned);
     let more = || Additions { extra_context: owned("extra_context"), developer_instructions: owned("developer_instructions") };
     let words = |name: &'static str| checked_words(name, arguments.text(name).unwrap_or_default()).map(ToOwned::to_owned);
     Ok(match kind {
-        JobKind::Delegate => Work::Delegate { task: words("task")? },
+        JobKind::Delegate => match arguments.text("continue_job_id") {
+            Some(id) => Work::Continue { job: JobId::from_str(id)?, task: words("task")? },
+            None => Work::Delegate { task: words("task")? },
+        },
         JobKind::Consult => Work::Consult { question: words("question")?, more: more() },
         JobKind::Review => {
             let untracked = arguments.text("untracked").and_then(Untracked::parse).unwrap_or_default();
@@ -183,6 +206,10 @@ fn scope(arguments: &Arguments) -> Result<ReviewScope> {
 fn describe(work: &Work, meta: &mut Meta) {
     let more = match work {
         Work::Delegate { .. } => return,
+        Work::Continue { job, .. } => {
+            meta.set("continues", job.as_str());
+            return;
+        }
         Work::Consult { more, .. } => more,
         Work::Review { change, more } => {
             findings::scope(&change.scope, &change.paths, meta);

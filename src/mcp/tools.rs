@@ -68,6 +68,12 @@ const TASK: Parameter = Parameter {
     required: true,
     description: "What to do, for somebody who sees only this repository and cannot ask: goal, files, limits, how to check. At most 200000 bytes.",
 };
+const CONTINUE: Parameter = Parameter {
+    name: "continue_job_id",
+    rule: WORD,
+    required: false,
+    description: "An ended, unconsumed delegation to go on with: same working tree and conversation; the patch still holds all changes to the original.",
+};
 const QUESTION: Parameter = Parameter {
     name: "question",
     rule: Rule::Text { min: 1, max: None, control: true },
@@ -338,8 +344,8 @@ impl ToolName {
             Self::Transfer => &[TRANSCRIPT, JOB_WORKSPACE],
             Self::DelegateDryRun => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED],
             Self::DryRun => &[SCOPE, BASE, COMMIT, PATHS, UNTRACKED, WORKSPACE, CONTEXT, MODEL, EFFORT, ISOLATION, IGNORED],
-            Self::Delegate => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, TIMEOUT, QUEUE, IDLE, TOKENS, DETAIL, KEY],
-            Self::DelegateAsync => &[TASK, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, DEADLINE, QUEUE, IDLE, TOKENS, KEY],
+            Self::Delegate => &[TASK, CONTINUE, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, TIMEOUT, QUEUE, IDLE, TOKENS, DETAIL, KEY],
+            Self::DelegateAsync => &[TASK, CONTINUE, WORKSPACE, MODEL, EFFORT, ISOLATION, IGNORED, DEADLINE, QUEUE, IDLE, TOKENS, KEY],
             Self::Consult => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, TIMEOUT, DETAIL, KEY],
             Self::ConsultAsync => &[QUESTION, WORKSPACE, CONTEXT, MODEL, EFFORT, INSTRUCT, ISOLATION, IGNORED, KEY],
             Self::Review => {

@@ -63,6 +63,9 @@ pub struct Admission {
     /// Where to tell of its requests, and as part of which trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<JobTelemetry>,
+    /// The job that it goes on with: what that one's answers held encrypted, this one may give back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<String>,
 }
 
 /// Where what is seen of a job goes, and where it stands in its trace. Nothing of it ever goes to a provider.

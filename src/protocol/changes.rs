@@ -132,15 +132,46 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("sealed changes: {what}"))
 }
 
+/// Mode and size of a side.
+pub type SideFacts = (Mode, u64);
+
 /// Reads and checks a whole document; the input is hostile.
-pub fn read(mut input: impl Read, caps: ChangesCaps) -> io::Result<Vec<Change>> {
+pub fn read(input: impl Read, caps: ChangesCaps) -> io::Result<Vec<Change>> {
+    let mut changes: Vec<Change> = Vec::new();
+    each(input, caps, &mut |path, base, new, content| {
+        let mut side = |facts: Option<SideFacts>| -> io::Result<Option<Side>> {
+            let Some((mode, size)) = facts else { return Ok(None) };
+            // Grows as bytes really arrive: an announced size alone allocates nothing.
+            let mut bytes = Vec::new();
+            content.take(size).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 != size {
+                return Err(bad("cut"));
+            }
+            Ok(Some(Side { mode, bytes }))
+        };
+        let base = side(base)?;
+        let new = side(new)?;
+        if base == new {
+            return Err(bad("a record without a change"));
+        }
+        changes.push(Change { path, base, new });
+        Ok(())
+    })?;
+    Ok(changes)
+}
+
+/// What is given each record: the path, both sides, and a reader of the base bytes and then the new ones.
+pub type Sink<'a> = dyn FnMut(RepoPath, Option<SideFacts>, Option<SideFacts>, &mut dyn Read) -> io::Result<()> + 'a;
+
+/// Reads and checks a document record by record, holding none; how many there were. What of a record is not read is passed over.
+pub fn each(mut input: impl Read, caps: ChangesCaps, sink: &mut Sink<'_>) -> io::Result<u64> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if magic != MAGIC {
         return Err(bad("unknown form"));
     }
-    let mut changes: Vec<Change> = Vec::new();
-    let (mut total, mut directories) = (0u64, 0u64);
+    let (mut records, mut total, mut directories) = (0u64, 0u64, 0u64);
+    let mut last: Option<RepoPath> = None;
     let capped = !weaken::off("collect.caps");
     loop {
         let mut len = [0; 4];
@@ -153,45 +184,54 @@ pub fn read(mut input: impl Read, caps: ChangesCaps) -> io::Result<Vec<Change>> 
         input.read_exact(&mut header)?;
         match serde_json::from_slice(&header).map_err(|_| bad("header"))? {
             Record::End { end } => {
-                if end.records != changes.len() as u64 || input.read(&mut [0])? != 0 {
+                if end.records != records || input.read(&mut [0])? != 0 {
                     return Err(bad("end does not fit"));
                 }
-                return Ok(changes);
+                return Ok(records);
             }
             Record::Change { path, base, new } => {
-                directories = directories.saturating_add(new_directories(changes.last().map(|last| &last.path), &path));
-                if capped && (changes.len() as u64 >= caps.records || directories > caps.directories) {
+                directories = directories.saturating_add(new_directories(last.as_ref(), &path));
+                if capped && (records >= caps.records || directories > caps.directories) {
                     return Err(bad("too many records"));
                 }
-                if changes.last().is_some_and(|last| last.path >= path) || (base.is_none() && new.is_none()) {
+                if last.as_ref().is_some_and(|last| *last >= path) || (base.is_none() && new.is_none()) {
                     return Err(bad("records out of order"));
                 }
-                let mut side = |header: Option<SideHeader>| -> io::Result<Option<Side>> {
-                    let Some(SideHeader { mode, size }) = header else { return Ok(None) };
-                    total = total.saturating_add(size);
-                    if mode == Mode::Submodule && !weaken::off("collect.types") {
+                let mut bytes = 0u64;
+                for SideHeader { mode, size } in [&base, &new].into_iter().flatten() {
+                    total = total.saturating_add(*size);
+                    bytes = bytes.saturating_add(*size);
+                    if *mode == Mode::Submodule && !weaken::off("collect.types") {
                         return Err(bad("a submodule has no content"));
                     }
-                    if capped && (size > caps.side_bytes || total > caps.total_bytes) {
+                    if capped && (*size > caps.side_bytes || total > caps.total_bytes) {
                         return Err(bad("side out of range"));
                     }
-                    // Grows as bytes really arrive: an announced size alone allocates nothing.
-                    let mut bytes = Vec::new();
-                    input.by_ref().take(size).read_to_end(&mut bytes)?;
-                    if bytes.len() as u64 != size {
-                        return Err(bad("cut"));
-                    }
-                    Ok(Some(Side { mode, bytes }))
-                };
-                let base = side(base)?;
-                let new = side(new)?;
-                if base == new {
-                    return Err(bad("a record without a change"));
                 }
-                changes.push(Change { path, base, new });
+                let facts = |side: Option<SideHeader>| side.map(|SideHeader { mode, size }| (mode, size));
+                let mut content = input.by_ref().take(bytes);
+                sink(path.clone(), facts(base), facts(new), &mut content)?;
+                let left = content.limit();
+                if io::copy(&mut content, &mut io::sink())? != left {
+                    return Err(bad("cut"));
+                }
+                (records, last) = (records + 1, Some(path));
             }
         }
     }
+}
+
+/// Writes a whole document.
+pub fn write(changes: &[Change]) -> io::Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new())?;
+    for change in changes {
+        let (mut base, mut new) =
+            (change.base.as_ref().map(|s| (s.mode, s.bytes.as_slice())), change.new.as_ref().map(|s| (s.mode, s.bytes.as_slice())));
+        let base = base.as_mut().map(|(mode, bytes)| (*mode, bytes.len() as u64, bytes as &mut dyn Read));
+        let new = new.as_mut().map(|(mode, bytes)| (*mode, bytes.len() as u64, bytes as &mut dyn Read));
+        writer.change(&change.path, base, new)?;
+    }
+    Ok(writer.finish()?.0)
 }
 
 /// The object id of a side.
@@ -211,17 +251,7 @@ mod tests {
     }
 
     fn written(changes: &[Change]) -> Vec<u8> {
-        let mut writer = Writer::new(Vec::new()).unwrap();
-        for change in changes {
-            let (mut base, mut new) = (change.base.as_ref().map(|s| &s.bytes[..]), change.new.as_ref().map(|s| &s.bytes[..]));
-            let mode = |side: &Option<Side>| side.as_ref().map_or(Mode::File, |s| s.mode);
-            let base = base.as_mut().map(|r| (mode(&change.base), r.len() as u64, r as &mut dyn Read));
-            let new = new.as_mut().map(|r| (mode(&change.new), r.len() as u64, r as &mut dyn Read));
-            writer.change(&change.path, base, new).unwrap();
-        }
-        let (document, records) = writer.finish().unwrap();
-        assert_eq!(records, changes.len() as u64);
-        document
+        write(changes).unwrap()
     }
 
     #[test]
@@ -236,6 +266,22 @@ mod tests {
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         assert_eq!(read(written(&changes).as_slice(), ChangesCaps::default()).unwrap(), changes);
         assert_eq!(read(written(&[]).as_slice(), ChangesCaps::default()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_of_a_record_nobody_reads_is_passed_over() {
+        let document = written(&[change(b"a", Some(b"base"), Some(b"new")), change(b"b", None, Some(b"2"))]);
+        let mut seen = Vec::new();
+        let mut sink = |path: RepoPath, base: Option<SideFacts>, new: Option<SideFacts>, content: &mut dyn Read| {
+            let mut first = [0; 2];
+            if base.is_some() {
+                content.read_exact(&mut first)?;
+            }
+            seen.push((path.as_bytes().to_vec(), first, new));
+            Ok(())
+        };
+        assert_eq!(each(document.as_slice(), ChangesCaps::default(), &mut sink).unwrap(), 2);
+        assert_eq!(seen, [(b"a".to_vec(), *b"ba", Some((Mode::File, 3))), (b"b".to_vec(), [0; 2], Some((Mode::File, 1)))]);
     }
 
     #[test]

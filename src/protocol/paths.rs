@@ -18,6 +18,11 @@ pub const SNAPSHOT: &str = "/job/in/facts/snapshot.json";
 pub const REVIEW_FACTS: &str = "/job/in/facts/review.json";
 /// The diff under review, as delivered; in reviews alone.
 pub const DELIVERED_DIFF: &str = "/job/in/change.diff";
+/// The changes of the job that is continued ([`super::changes`]): what the working tree has beyond the manifest before Codex starts. Downloaded again for
+/// the difference to that job's end.
+pub const PREVIOUS: &str = "/job/in/previous";
+/// The conversation that is continued, as Codex keeps it; opaque.
+pub const DELIVERED_SESSION: &str = "/job/in/session.jsonl";
 /// The zstd frames, `00000.zst` …; see [`crate::protocol::manifest`].
 pub const FRAMES: &str = "/job/in/frames";
 /// What `init` remembers over a restart of the container; root only.
@@ -26,6 +31,12 @@ pub const JOB_STATE: &str = "/job/state";
 pub const KILLED_FOR_MEMORY: &str = "killed_for_memory";
 /// What was sealed; root only, and complete only when `result.json` is there (it is renamed into place last).
 pub const JOB_OUT: &str = "/job/out";
+/// The conversation as it was when the job ended: root's, apart from [`JOB_OUT`], because only a continuation asks for it.
+pub const SESSION: &str = "/job/session";
+/// It itself.
+pub const SESSION_FILE: &str = "/job/session/rollout.jsonl";
+/// Longest conversation that is kept and can be gone on with, in bytes.
+pub const MAX_SESSION: u64 = 64 << 20;
 /// The cell's `passwd` and `group`, to which the image's names are links; root's, readable by all.
 pub const NAMES: &str = "/job/etc";
 /// What a reviewer reads beside the workspace: root's, so that the agent can neither change nor exchange it.

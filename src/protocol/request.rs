@@ -56,6 +56,18 @@ pub struct CodexSettings {
     pub ignore_rules: bool,
     /// Passes `--output-schema`: the answer must have the form that `init` writes to [`super::paths::SCHEMA`].
     pub output_schema: bool,
+    /// The conversation that Codex goes on with, by its id ([`is_conversation`]); its file is delivered to [`super::paths::DELIVERED_SESSION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+}
+
+/// Whether a text is the id of a conversation of Codex: a UUID in lower case. It becomes part of a file's name and of a command line.
+pub fn is_conversation(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, b)| match at {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 /// A file of execution-policy rules.
@@ -114,4 +126,27 @@ pub struct JobRequest {
     pub manifest_sha256: String,
     /// Subject line of the synthetic commit, from the real HEAD where there is one.
     pub commit_subject: String,
+    /// The changes of the job that this one goes on with lie in [`super::paths::PREVIOUS`], and are made before Codex starts.
+    #[serde(default)]
+    pub previous: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_a_plain_uuid() {
+        assert!(is_conversation("01a21d3d-bd04-7e02-a49f-e0f5a4e29b3d"));
+        for other in [
+            "",
+            "--last",
+            "01a21d3d-bd04-7e02-a49f-e0f5a4e29b3",
+            "01A21D3D-bd04-7e02-a49f-e0f5a4e29b3d",
+            "01a21d3d/bd04-7e02-a49f-e0f5a4e29b3d",
+            "../../../../../../../etc/passwd-----",
+        ] {
+            assert!(!is_conversation(other), "{other}");
+        }
+    }
 }

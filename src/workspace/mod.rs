@@ -2,12 +2,15 @@
 //!
 //! [`plan`] reads names from the index and [`pack`] bytes from the working tree through a shadow git directory, so that nothing in the
 //! repository's configuration runs. [`fn@collect`] makes a patch from sealed base and new bytes in a throw-away object store and proves it
-//! by applying it. None of them writes into the user's tree; [`fn@apply`] does, and only a person calls it.
+//! by applying it. None of them writes into the user's tree; [`fn@apply`] does, and [`fetch`] writes into the git directory: only a person calls them.
 
 mod beneath;
+mod between;
 mod blobs;
 pub mod collect;
+mod deposit;
 mod diff;
+pub mod fetch;
 pub mod instructions;
 mod listing;
 pub mod model;
@@ -43,6 +46,7 @@ pub mod readers {
     pub use super::trees::{Tree, TreeEntry, parse as parse_tree};
 }
 
+pub use between::between;
 pub use collect::{Collected, applies, apply, collect};
 pub use model::*;
 pub use review::{Omitted, ReviewPlan, ReviewRequest, Untracked, plan_review, plan_review_within};

@@ -116,6 +116,21 @@ impl<'a> References<'a> {
         Ok(None)
     }
 
+    /// Makes a reference that is not there yet, where they are kept in tables; `None`: they are files.
+    pub fn create_in_tables(&self, name: &str, id: &ObjectId) -> Option<Result<()>> {
+        let tables = self.tables.as_ref()?;
+        let nothing = "0".repeat(self.format.id_len() * 2);
+        let made = ask(tables.path(), &["update-ref", "--no-deref", name, &id.to_hex(), &nothing], "write the reference");
+        Some(made.and_then(|output| {
+            if output.status.success() {
+                return Ok(());
+            }
+            Err(Error::new(Code::WorktreeError, format!("write the reference: git ended with {}", output.status))
+                .with_hint("see that the git directory is writable, has free space and is not locked, and try again")
+                .with_detail("untrusted_git_stderr", output.stderr))
+        }))
+    }
+
     fn id(&self, text: &[u8]) -> Option<ObjectId> {
         ObjectId::parse(text.trim_ascii()).filter(|id| id.as_bytes().len() == self.format.id_len())
     }

@@ -65,7 +65,9 @@ pub struct Shadow {
     pub facts: Facts,
     /// Where HEAD stands.
     pub head: Head,
-    /// Git directory and objects belong to this working tree: what HEAD's commit says is the caller's to hand over.
+    /// The git directory belongs to this working tree.
+    pub own_dir: bool,
+    /// So do the objects: what HEAD's commit says is the caller's to hand over.
     pub own: bool,
     /// The git directory does, and the objects do or lie beneath the roots: content of commits is the caller's to hand over.
     pub own_content: bool,
@@ -143,7 +145,7 @@ impl Shadow {
         let own = own_dir && objects.beneath_any(&[&repository.top, &repository.common_dir]) || foreign;
         // Whoever names roots says by it that all beneath them may be read.
         let own_content = own || own_dir && !roots.is_empty();
-        Ok(Self { dir, facts, head, own, own_content, shallow })
+        Ok(Self { dir, facts, head, own_dir, own, own_content, shallow })
     }
 
     /// The git directory.

@@ -236,7 +236,7 @@ impl<W: io::Write> Hashing<W> {
 }
 
 /// A pack and its index, version 2 each (git's `gitformat-pack`). Nothing is deltified or compressed: it lives for milliseconds.
-fn write_pack(dir: &Path, objects: &Objects<'_>) -> io::Result<()> {
+pub(super) fn write_pack(dir: &Path, objects: &Objects<'_>) -> io::Result<()> {
     let total = objects.blobs.len() + objects.trees.len();
     let mut out = Hashing::new(BufWriter::with_capacity(1 << 18, std::fs::File::create(dir.join("pack-all.pack"))?), objects.format);
     out.write_all(b"PACK\0\0\0\x02")?;

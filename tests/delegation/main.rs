@@ -5,8 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attempts;
 mod attest;
+mod continuing;
 mod endings;
+mod fetch;
 mod identity;
 mod limits;
 mod mismatch;

@@ -1,4 +1,4 @@
-//! A task: the result is the changed tree.
+//! A task, and one that goes on with another: the result is the changed tree.
 
 /// The whole prompt: a short frame, then the task, word for word. `subdirectory` is where Codex starts below the top.
 pub fn delegate(task: &str, subdirectory: Option<&[u8]>) -> String {
@@ -18,6 +18,21 @@ pub fn delegate(task: &str, subdirectory: Option<&[u8]>) -> String {
     )
 }
 
+/// The same for a task that goes on with the conversation before it, which has the whole frame already.
+pub fn go_on(task: &str, subdirectory: Option<&[u8]>) -> String {
+    let place = super::place(subdirectory);
+    format!(
+        "You go on with the work above in a new container. You are in {place}.\n\
+         - The working tree is as you left it, but for what the repository ignores: build output has to be made again. Processes, /tmp and your commits are \
+         gone; the git history is the stand-in with one commit, and your earlier changes stand in the working tree.\n\
+         - All else is as it was said at the beginning. Your result is still the difference to the original, your earlier changes included.\n\
+         \n\
+         ## Task\n\
+         \n\
+         {task}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +44,14 @@ mod tests {
         assert!(prompt.ends_with(&format!("\n\n{task}")));
         assert!(prompt.contains("You are in /workspace, the repository's top."));
         assert!(prompt.len() < task.len() + 1_200, "the frame costs tokens in every job: {}", prompt.len() - task.len());
+    }
+
+    #[test]
+    fn going_on_is_said_in_few_words() {
+        let task = "now the tests";
+        let prompt = go_on(task, None);
+        assert!(prompt.ends_with(&format!("\n\n{task}")) && prompt.contains("You are in /workspace, the repository's top."));
+        assert!(prompt.len() < task.len() + 700, "{}", prompt.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod delegate;
 mod review;
 
 pub use consult::consult;
-pub use delegate::delegate;
+pub use delegate::{delegate, go_on};
 pub use review::{ReviewFacts, review};
 
 use sha2::{Digest as _, Sha256};

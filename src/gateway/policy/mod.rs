@@ -56,11 +56,14 @@ pub struct Terms<'a> {
     pub allowed_models: &'a [String],
     /// Stands for the job where the provider wants to tell callers apart; random, so that jobs cannot see each other's cache.
     pub cache_key: &'a str,
+    /// Those of the jobs that this one goes on with: what their answers held encrypted may come back, too.
+    pub earlier_keys: &'a [String],
 }
 
 /// What is changed on the way, and noted for the ledger.
 struct Changes<'a> {
     cache_key: &'a str,
+    earlier_keys: &'a [String],
     forced: Vec<&'static str>,
 }
 
@@ -71,11 +74,11 @@ impl Changes<'_> {
         }
     }
 
-    /// Takes our seal off what only the provider can read; refuses what this job's answers did not hold.
+    /// Takes our seal off what only the provider can read; refuses what neither this job's answers held nor those of the jobs that it goes on with.
     fn unseal(&mut self, value: &mut Value) -> Verdict {
         match value {
             Value::Null => Ok(()),
-            Value::String(text) => match seal::open(self.cache_key, text) {
+            Value::String(text) => match seal::open_any(self.cache_key, self.earlier_keys, text) {
                 Some(length) => {
                     text.truncate(length);
                     Ok(())
@@ -93,7 +96,7 @@ pub fn check(body: &[u8], terms: &Terms<'_>) -> Result<Accepted, Refusal> {
     let Value::Object(asked) = value else {
         return Err(Refusal { code: "not_an_object", message: "the body is not a JSON object".to_owned() });
     };
-    let mut changes = Changes { cache_key: terms.cache_key, forced: Vec::new() };
+    let mut changes = Changes { cache_key: terms.cache_key, earlier_keys: terms.earlier_keys, forced: Vec::new() };
     let mut tools = Count::new(tools::MAX_TOOLS, "tools");
     let mut request = Map::with_capacity(asked.len() + 1);
     let mut additional_tools = false;

@@ -5,7 +5,7 @@ use super::*;
 const KEY: &str = "0123456789abcdef";
 
 fn verdict(value: &Value) -> Result<Value, &'static str> {
-    check(value.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).map(|a| a.request).map_err(|r| r.code)
+    check(value.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }).map(|a| a.request).map_err(|r| r.code)
 }
 
 /// A request as Codex sends it, in the form for a model without code mode.
@@ -69,7 +69,7 @@ fn what_codex_sends_passes_and_is_rebuilt() {
     }
     expected["input"][5]["encrypted_content"] = json!("zzz");
     assert_eq!(rebuilt, expected);
-    let accepted = check(code_mode().to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap();
+    let accepted = check(code_mode().to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }).unwrap();
     assert!(accepted.additional_tools);
     assert_eq!(accepted.model, "gpt-5.6-sol");
 }
@@ -248,7 +248,7 @@ fn a_body_that_can_be_read_in_two_ways_is_not_read() {
         (b"", "malformed_json"),
         (deep.as_bytes(), "json_too_deep"),
     ] {
-        let refused = check(body, &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err();
+        let refused = check(body, &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }).unwrap_err();
         assert_eq!(refused.code, code, "{}", String::from_utf8_lossy(body));
     }
 }
@@ -258,7 +258,7 @@ fn what_the_job_may_not_choose_is_forced_and_noted() {
     let accepted = |change: fn(&mut Value)| {
         let mut request = json!({"model": "m", "input": [{"type": "message", "role": "user", "content": "x"}]});
         change(&mut request);
-        check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap()
+        check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }).unwrap()
     };
     let bare = accepted(|_| {});
     assert_eq!(bare.request["prompt_cache_key"], KEY, "a cache that is shared tells what others asked");
@@ -318,7 +318,7 @@ fn only_listed_models_where_there_is_a_list() {
         assert!(!model_allowed(other, &allowed), "{other:?}");
         let mut request = plain();
         request["model"] = json!(other);
-        let refused = check(request.to_string().as_bytes(), &Terms { allowed_models: &allowed, cache_key: KEY }).unwrap_err();
+        let refused = check(request.to_string().as_bytes(), &Terms { allowed_models: &allowed, cache_key: KEY, earlier_keys: &[] }).unwrap_err();
         assert_eq!(refused.code, "model", "{other:?}");
     }
     assert!(model_allowed("vendor/model-1.0:free", &[]));
@@ -328,7 +328,7 @@ fn only_listed_models_where_there_is_a_list() {
 fn a_refusal_repeats_little_of_the_request() {
     let mut request = plain();
     request.as_object_mut().unwrap().insert("k\u{202e}\n".to_owned() + &"y".repeat(500), json!(1));
-    let refusal = check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY }).unwrap_err();
+    let refusal = check(request.to_string().as_bytes(), &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }).unwrap_err();
     assert!(refusal.message.len() < 120 && refusal.message.is_ascii(), "{refusal:?}");
 }
 
@@ -339,11 +339,26 @@ proptest::proptest! {
         let mut text = plain().to_string().into_bytes();
         let at = at.min(text.len());
         text.splice(at..(at + cut).min(text.len()), bytes);
-        if let Ok(accepted) = check(&text, &Terms { allowed_models: &[], cache_key: KEY }) {
+        if let Ok(accepted) = check(&text, &Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }) {
             proptest::prop_assert_eq!(&accepted.request["store"], &json!(false));
             proptest::prop_assert_eq!(&accepted.request["stream"], &json!(true));
             proptest::prop_assert!(accepted.request.get("prompt_cache_key").is_none_or(|k| k == KEY));
             proptest::prop_assert!(well_formed_model(&accepted.model));
         }
     }
+}
+
+#[test]
+fn a_continued_job_gives_back_what_its_predecessors_were_given_and_nothing_else() {
+    let earlier = ["key of the first".to_owned(), "key of the second".to_owned()];
+    let with = |sealed: String| {
+        let request = json!({"model": "m", "input": [{"type": "reasoning", "summary": [], "encrypted_content": sealed}]}).to_string();
+        let terms = Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &earlier };
+        check(request.as_bytes(), &terms).map(|accepted| accepted.request["input"][0]["encrypted_content"].clone()).map_err(|refusal| refusal.code)
+    };
+    for key in [KEY, &earlier[0], &earlier[1]] {
+        assert_eq!(with(seal::close(key, "gAAAA")), Ok(json!("gAAAA")), "{key}");
+    }
+    assert_eq!(with(seal::close("key of somebody else", "gAAAA")), Err("sealed"));
+    assert_eq!(with("gAAAA".to_owned()), Err("sealed"));
 }

@@ -14,11 +14,13 @@ use crate::error::Result;
 use crate::gateway::revoked::Revoked;
 use crate::gateway::secret::{Secret, same};
 use crate::gateway::store::{JobRecord, upstream_name};
-use crate::protocol::admin::{Bringer, GatewayLimits, JobAccount, JobTelemetry};
+use crate::protocol::admin::{Bringer, GatewayLimits, JobAccount, JobTelemetry, Upstream};
 use crate::protocol::connection::{Preamble, SlotMessage};
 use crate::protocol::manifest::hex;
 use crate::weaken;
 
+/// Jobs that may stand in a row, each going on with the one before.
+const MAX_EARLIER: usize = 50;
 /// Messages that may wait for a job's `init` before its slot connection is given up.
 const SLOT_BACKLOG: usize = 256;
 
@@ -199,6 +201,23 @@ impl Registry {
         crate::fault::point("gateway.admitted");
         line.insert("slots".to_owned(), slots.into());
         self.note_durably("admit", line)
+    }
+
+    /// The keys that a job gets which goes on with this one: its own and those that it got itself. Only within an instance, and only where the same
+    /// provider is asked: nobody else can read what they guard, and nobody else shall get it.
+    pub fn keys_for(&self, earlier: &str, instance: &str, upstream: &Upstream) -> Result<Vec<String>, (&'static str, &'static str)> {
+        let state = lock(&self.state);
+        let record = match state.jobs.get(earlier) {
+            Some(job) if job.record.instance == instance => &job.record,
+            _ => return Err(("unknown_job", "the job to go on with is not known any more")),
+        };
+        if upstream_name(&record.upstream) != upstream_name(upstream) {
+            return Err(("invalid", "the job to go on with asked another provider"));
+        }
+        if record.earlier_keys.len() >= MAX_EARLIER {
+            return Err(("invalid", "too many jobs go on with one another"));
+        }
+        Ok(std::iter::once(&record.cache_key).chain(&record.earlier_keys).cloned().collect())
     }
 
     /// Records the manifest's digest; `Ok(false)` if another one stands there, `None` for an unknown job.

@@ -155,14 +155,23 @@ pub struct Terms {
     pub upstream: Upstream,
     /// What it is sent with.
     pub credential: Option<Arc<Secret>>,
-    /// Models that it may name.
-    pub allowed_models: Vec<String>,
-    /// Stands for the job at the provider.
-    pub cache_key: String,
+    /// What its body is checked against.
+    pub keys: Keys,
     /// From a request sent to the head of its answer.
     pub answer: Duration,
     /// Without an event in the middle of an answer.
     pub idle: Duration,
+}
+
+/// What a request's body is checked against.
+#[derive(Clone)]
+pub struct Keys {
+    /// Models that it may name.
+    pub allowed_models: Vec<String>,
+    /// Stands for the job at the provider.
+    pub cache_key: String,
+    /// Those of the jobs that it goes on with.
+    pub earlier_keys: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

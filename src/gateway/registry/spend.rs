@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{JobSession, Registry, State, Terms, lock, unix_now};
+use super::{JobSession, Keys, Registry, State, Terms, lock, unix_now};
 use crate::gateway::budget::{Decision, Input, Purse, decide};
 use crate::gateway::store::{Day, upstream_name};
 use crate::protocol::admin::Upstream;
@@ -119,10 +119,14 @@ impl Registry {
         }
         let bounds = job.record.bounds;
         let upstream = job.record.upstream.clone();
-        let (allowed_models, cache_key) = (job.record.allowed_models.clone(), job.record.cache_key.clone());
+        let keys = Keys {
+            allowed_models: job.record.allowed_models.clone(),
+            cache_key: job.record.cache_key.clone(),
+            earlier_keys: job.record.earlier_keys.clone(),
+        };
         let credential = upstream_name(&upstream).and_then(|name| state.credentials.get(&name).cloned());
         let seconds = |seconds: u64| Duration::from_secs(seconds.clamp(1, 86_400));
-        Ok(Terms { upstream, credential, allowed_models, cache_key, answer: seconds(bounds.answer_seconds), idle: seconds(bounds.idle_seconds) })
+        Ok(Terms { upstream, credential, keys, answer: seconds(bounds.answer_seconds), idle: seconds(bounds.idle_seconds) })
     }
 
     /// A place among the requests under way over all jobs, if one is free.

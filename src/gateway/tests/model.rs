@@ -63,6 +63,56 @@ async fn a_request_is_rebuilt_and_each_event_passes_before_the_next_is_sent() {
 }
 
 #[tokio::test]
+async fn a_job_that_goes_on_with_another_gives_back_what_that_one_was_given() {
+    let (gateway, mut provider, _slot) = ready().await;
+    let mut stream = gateway.open(1, Channel::Model, false).await;
+    send(&mut stream, &post(&question().to_string())).await;
+    let asked = provider.asked().await;
+    asked.begin().await;
+    let item = json!({"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"});
+    asked.event(&json!({"type": "response.output_item.done", "output_index": 0, "item": item})).await;
+    asked.complete(1, 1).await;
+    drop(asked);
+    let answer = reply(&mut stream).await.body;
+    let events = answer.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let sealed = events.filter_map(|event| event["item"]["encrypted_content"].as_str().map(str::to_owned)).next().unwrap();
+    let mut given_back = question();
+    given_back["input"] = json!([{"type": "reasoning", "summary": [], "encrypted_content": sealed}]);
+
+    gateway.admit(2, &provider.upstream, |admission| admission.continues = Some(job(1))).await;
+    gateway.admit(3, &provider.upstream, |admission| admission.continues = Some(job(2))).await;
+    gateway.admit(4, &provider.upstream, |_| {}).await;
+    let _slots = (gateway.slot(2).await, gateway.slot(3).await, gateway.slot(4).await);
+    for n in [2, 3] {
+        let mut stream = gateway.open(n, Channel::Model, false).await;
+        send(&mut stream, &post(&given_back.to_string())).await;
+        let asked = provider.asked().await;
+        assert_eq!(asked.body["input"][0]["encrypted_content"], "gAAAA");
+        asked.begin().await;
+        asked.complete(1, 1).await;
+        drop(asked);
+        assert!(reply(&mut stream).await.whole);
+    }
+    assert!(gateway.post(4, &given_back).await.body.contains("encrypted content"), "a job that goes on with nothing");
+
+    // Only where the same provider is asked, within an instance, and as long as the job is known. Who was admitted keeps what it has.
+    let refused = async |change: &dyn Fn(&mut Admission), upstream: &Upstream| match gateway.try_admit(5, upstream, |a| change(a)).await {
+        AdminResponse::Error { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    let continues = |admission: &mut Admission| admission.continues = Some(job(1));
+    assert_eq!(refused(&continues, &Upstream::Rehearsal).await, "invalid");
+    let other = |admission: &mut Admission| (admission.continues, admission.instance) = (Some(job(1)), "other".to_owned());
+    assert_eq!(refused(&other, &provider.upstream).await, "unknown_job");
+    assert_eq!(gateway.admin(&AdminRequest::Revoke { job_id: job(1) }).await, AdminResponse::Ok);
+    assert_eq!(refused(&continues, &provider.upstream).await, "unknown_job");
+    gateway.admit(2, &provider.upstream, |admission| admission.continues = Some(job(1))).await;
+    let mut stream = gateway.open(2, Channel::Model, false).await;
+    send(&mut stream, &post(&given_back.to_string())).await;
+    assert_eq!(provider.asked().await.body["input"][0]["encrypted_content"], "gAAAA");
+}
+
+#[tokio::test]
 async fn code_mode_is_told_to_the_provider() {
     let (gateway, mut provider, _slot) = ready().await;
     let mut request = question();

@@ -42,6 +42,7 @@ fn status(state: JobState, reason: Option<Reason>) -> JobStatus {
         dirty: false,
         model: Some("gpt-5.5".to_owned()),
         version: "0.1.0".to_owned(),
+        continues: None,
         isolation: json!({"requested": "ignore-config"}),
     }
 }

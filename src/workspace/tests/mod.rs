@@ -2,6 +2,7 @@
 
 mod apply;
 mod crafted;
+mod fetch;
 mod hostile;
 mod patch;
 mod property;

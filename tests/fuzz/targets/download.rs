@@ -1,6 +1,6 @@
-//! The engine's archive of a job's directory: only expected plain files are taken, none over its bound, each with its own digest.
+//! The engine's archive of a job's directory, or of one file: only expected plain files are taken, none over its bound, each with its own digest.
 
-use anchorhold::job::readers::{Expected, Piece, read_download};
+use anchorhold::job::readers::{Expected, Piece, read_download, read_one_file};
 use sha2::Digest as _;
 
 const EXPECTED: &[Expected] = &[
@@ -10,6 +10,12 @@ const EXPECTED: &[Expected] = &[
 ];
 
 pub fn run(data: &[u8]) {
+    for expected in EXPECTED {
+        let one = super::within(data.len(), 512 << 10, 8, || read_one_file(data, expected.name.as_bytes(), expected.max));
+        if let Ok(piece) = one {
+            check(expected, piece, data);
+        }
+    }
     let taken = super::within(data.len(), 512 << 10, 8, || read_download(data, EXPECTED));
     let Ok(pieces) = taken else { return };
     for (name, piece) in pieces {
@@ -48,6 +54,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         archive(&[("out/", T::Directory, b"", 0), ("out/result.json", T::Regular, b"{}", 2), ("out/changes", T::Regular, b"AHCHG1\n", 7)]),
         archive(&[("out/events.jsonl", T::Regular, &[7; 900], 900), ("../changes", T::Regular, b"no", 2)]),
         archive(&[("././@LongLink", T::GNULongName, b"out/result.json\0", 16), ("out/x", T::Regular, b"x", 1), ("out/changes", T::Symlink, b"", 0)]),
+        archive(&[("changes", T::Regular, b"AHCHG1\n", 7)]),
         archive(&[("x", T::XHeader, b"21 path=out/changes\n", 1 << 40), ("out/changes", T::GNUSparse, b"", 5)]),
     ]
 }

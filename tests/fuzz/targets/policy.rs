@@ -49,7 +49,7 @@ fn close(value: &mut Value) {
 }
 
 fn terms() -> Terms<'static> {
-    Terms { allowed_models: &[], cache_key: KEY }
+    Terms { allowed_models: &[], cache_key: KEY, earlier_keys: &[] }
 }
 
 /// The same but for the last digit of a fraction: the reader of numbers is fast, not exact.
