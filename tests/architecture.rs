@@ -18,6 +18,7 @@ const RULES: &[Rule] = &[
     Rule { name: "rmcp", only_in: &["mcp/"], because: "the domain knows no protocol of its callers" },
     Rule { name: "clap", only_in: &["cli/"], because: "only the command line parses arguments" },
     Rule { name: "clap_complete", only_in: &["cli/"], because: "only the command line parses arguments" },
+    Rule { name: "clap_mangen", only_in: &["cli/"], because: "only the command line parses arguments" },
     Rule { name: "indicatif", only_in: &["cli/"], because: "only the command line shows progress" },
     Rule { name: "tracing_subscriber", only_in: &["telemetry/"], because: "one place decides what is logged and where it goes" },
     Rule { name: "hyper", only_in: &["gateway/", "engine/connect.rs", "engine/ssh.rs", "mcp/http/"], because: NO_HTTP_OF_A_JOB },
@@ -188,6 +189,14 @@ fn every_setting_is_documented_with_its_default() {
             let row = format!("| `{table}.{key}` | `{default}` |");
             assert!(text.contains(&row), "docs/CONFIGURATION.md lacks {row}");
         }
+    }
+    // And no other: a row whose first cell is a key and nothing else.
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let key = line.trim_start_matches("| `").split_once("` | `").map(|(key, _)| key);
+        let Some((table, key)) = key.and_then(|key| key.split_once('.')) else { continue };
+        assert!(settings.get(table).and_then(|keys| keys.get(key)).is_some(), "docs/CONFIGURATION.md has {table}.{key}, which is no setting");
+        let meaning = line.splitn(4, " | ").nth(2).unwrap_or_default();
+        assert!(meaning.len() > 10, "docs/CONFIGURATION.md does not say what {table}.{key} means");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, result, review, serve, stats, wait};
+use super::{apply, audit, completions, consult, consume, delegate, demo, diff, gateway, image, jobs, logs, man, result, review, serve, stats, wait};
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
 #[derive(Debug, Parser)]
@@ -120,4 +120,6 @@ pub(super) enum Command {
     Serve(serve::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print a manual page, or write all of them into a directory
+    Man(man::Args),
 }
