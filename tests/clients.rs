@@ -215,7 +215,7 @@ impl User {
         let mut command = anchorhold::process::command("timeout", self.environment.path());
         command.env_clear().env("HOME", self.environment.path().join("home")).env("PATH", &self.path);
         // A hang is a failure, not a test without an end.
-        command.args(["--kill-after=5", "300"]).arg(program).stdin(Stdio::null());
+        command.args(["--kill-after=5", "240"]).arg(program).stdin(Stdio::null());
         command
     }
 

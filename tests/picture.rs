@@ -1,7 +1,7 @@
 //! The README's picture, `docs/demo.svg`: the real `anchorhold demo` on the real engine, drawn. `ANCHORHOLD_PICTURE=write` (`make picture`) draws it anew where the demo says
 //! something else than the picture; else the picture must say what the demo says now.
 //!
-//! The job's id is another one in each run, and so are its times: the id becomes the one that the README speaks of, the times stay those of the run that was drawn.
+//! The job's id is another one in each run, and so are its times: the id becomes the one that the README speaks of, the times are those of the run that was drawn, and a picture that says the same is left as it is.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
@@ -86,8 +86,12 @@ fn spans(line: &str) -> Vec<Span> {
     spans
 }
 
+fn plain_of(spans: &[Span]) -> String {
+    spans.iter().map(|span| span.text.as_str()).collect()
+}
+
 fn plain(line: &str) -> String {
-    spans(line).into_iter().map(|span| span.text).collect()
+    plain_of(&spans(line))
 }
 
 /// The seconds at the beginning of a line of progress, and the rest of it.
@@ -96,18 +100,26 @@ fn timed(line: &str) -> Option<(f64, &str)> {
     Some((time.trim().parse().ok()?, rest))
 }
 
-/// A line without what differs from run to run; `None` for one that not each run has.
+/// A line without what differs from run to run; `None` for one that not each run has: what a job does is told twice a second, and what fell between
+/// is not told.
 fn words(line: &str) -> Option<String> {
     match timed(line) {
-        // Whether these are seen is a matter of milliseconds, and of whether the gateway is there.
-        Some((_, rest))
-            if ["unpacking", "queued", "running", "sealing", "the gateway"].iter().any(|phase| rest.starts_with(phase) && !rest.contains(": $")) =>
-        {
-            None
-        }
+        Some((_, rest)) if PHASES.iter().any(|phase| rest.starts_with(phase)) => None,
         Some((_, rest)) => Some(rest.to_owned()),
         None => Some(without_times(line)),
     }
+}
+
+const PHASES: [&str; 4] = ["unpacking", "queued", "running", "sealing"];
+
+/// What a job did at the moment, if the line tells of that: it must be something that the demo's script makes it do.
+fn is_scripted(line: &str) -> bool {
+    const SCRIPT: &str = include_str!("../src/cli/demo/task.md");
+    let Some((_, rest)) = timed(line) else { return true };
+    let Some(said) = rest.strip_prefix("running: ") else { return true };
+    let done = said.strip_prefix("$ ").map(|command| format!("shell {command}"));
+    let edited = said.strip_prefix("editing ").map(|file| format!("*** Update File: {file}"));
+    said == "thinking…" || SCRIPT.contains(&done.or(edited).unwrap_or_else(|| said.to_owned()))
 }
 
 /// Numbers before an `s` that ends a word: how long the job took.
@@ -120,23 +132,27 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A line in rows of the window.
-fn rows(line: Vec<Span>) -> Vec<Vec<Span>> {
-    let mut rows = vec![Vec::new()];
-    let mut column = 0;
-    for span in line {
-        let mut rest: Vec<char> = span.text.chars().collect();
-        while !rest.is_empty() {
-            if column == COLUMNS {
-                rows.push(Vec::new());
-                column = 0;
+/// A line in rows of the window, broken after a space where there is one. The rows one after another are the line.
+fn rows(line: &[Span]) -> Vec<Vec<Span>> {
+    let cells: Vec<(&'static str, char)> = line.iter().flat_map(|span| span.text.chars().map(|c| (span.class, c))).collect();
+    let mut rows = Vec::new();
+    let mut rest = &cells[..];
+    loop {
+        let fits = rest.len().min(COLUMNS);
+        let end = if rest.len() > COLUMNS { rest[..fits].iter().rposition(|(_, c)| *c == ' ').map_or(fits, |at| at + 1) } else { fits };
+        let mut row: Vec<Span> = Vec::new();
+        for (class, c) in &rest[..end] {
+            match row.last_mut().filter(|span| span.class == *class) {
+                Some(span) => span.text.push(*c),
+                None => row.push(Span { class, text: c.to_string() }),
             }
-            let now: String = rest.drain(..rest.len().min(COLUMNS - column)).collect();
-            column += now.chars().count();
-            rows.last_mut().unwrap().push(Span { class: span.class, text: now });
+        }
+        rows.push(row);
+        rest = &rest[end..];
+        if rest.is_empty() {
+            return rows;
         }
     }
-    rows
 }
 
 const STYLE: &str = "text{font:13.3px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#d6dbe1;white-space:pre}\
@@ -151,7 +167,12 @@ fn draw(text: &str) -> String {
     for line in std::iter::once("\x1b[32m$\x1b[0m anchorhold demo").chain(text.lines()) {
         now = timed(&plain(line)).map_or(now, |(seconds, _)| (seconds * SLOWER).max(now)) + 0.05;
         let _ = writeln!(body, "<g class=\"l\" style=\"animation-delay:{now:.2}s\">");
-        for spans in rows(spans(line)) {
+        let mut line = spans(line);
+        if timed(&plain_of(&line)).is_some() {
+            // As on a terminal, where what went by is dim.
+            line.iter_mut().for_each(|span| span.class = "d");
+        }
+        for spans in rows(&line) {
             let y = BAR + MARGIN + f64::from(row) * CELL.1;
             row += 1;
             let length: usize = spans.iter().map(|span| span.text.chars().count()).sum();
@@ -213,11 +234,18 @@ fn the_picture_shows_what_the_demo_says() {
             (shown(picture).iter().skip(1).filter_map(|line| words(line)).collect(), now.iter().filter_map(|line| words(line)).collect());
         (drawn == said, drawn, said)
     };
-    if std::env::var_os("ANCHORHOLD_PICTURE").is_some_and(|word| word == "write") && (picture.is_empty() || !same(&picture).0) {
+    if std::env::var_os("ANCHORHOLD_PICTURE").is_some_and(|word| word == "write")
+        && (picture.is_empty() || !same(&picture).0 || !shown(&picture).iter().all(|line| is_scripted(line)))
+    {
         std::fs::write(place(), draw(&text)).unwrap();
         return;
     }
     let (is, drawn, said) = same(&picture);
+    assert!(
+        shown(&picture).iter().all(|line| is_scripted(line)),
+        "docs/demo.svg shows what the demo's script does not do; run `make picture`: {:#?}",
+        shown(&picture)
+    );
     assert!(is, "docs/demo.svg shows something else than the demo; run `make picture`\ndrawn: {drawn:#?}\nsaid: {said:#?}");
 }
 
@@ -246,9 +274,13 @@ fn lines_are_taken_apart_and_wrapped() {
     assert_eq!(spans(line), [span("", "a "), span("b", "b"), span("", " c")]);
     assert_eq!(plain(line), "a b c");
     let long = "x".repeat(COLUMNS + 1);
-    assert_eq!(rows(spans(&long)), [vec![span("", &"x".repeat(COLUMNS))], vec![span("", "x")]]);
+    assert_eq!(rows(&spans(&long)), [vec![span("", &"x".repeat(COLUMNS))], vec![span("", "x")]]);
+    let sentence = format!("{} \x1b[1mword\x1b[0m", "x".repeat(COLUMNS - 2));
+    assert_eq!(rows(&spans(&sentence)), [vec![span("", &format!("{} ", "x".repeat(COLUMNS - 2)))], vec![span("b", "word")]]);
     assert_eq!(words("[  1.2s] removing the job").as_deref(), Some("removing the job"));
     assert_eq!(words("[  1.2s] queued: place 3"), None);
+    assert!(is_scripted("[  1.2s] running: $ python3 -B -m unittest -q") && is_scripted("[  1.2s] running: editing greet.py"));
+    assert!(!is_scripted("[  1.2s] running: $ rm -r /") && !is_scripted("[  1.2s] running: something else"));
     assert_eq!(words("job x, 3.1s (Codex 2.4s), 10 tokens").as_deref(), Some("job x, … (Codex … 10 tokens"));
     let picture = draw(&format!("[  0.4s] first\n{long}\n\n\x1b[1m<&>\x1b[0m"));
     assert_eq!(shown(&picture), ["$ anchorhold demo", "[  0.4s] first", &long, "", "<&>"]);

@@ -2,6 +2,7 @@
 //!
 //! One page for the whole and one a verb. What the grammar does not know, exit codes, variables and files, is added here.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
@@ -106,11 +107,12 @@ fn collect(command: &clap::Command, above: &[String], pages: &mut Vec<Page>) -> 
 
 /// `above` are the pages to which this one belongs; those beneath it stand among its verbs.
 fn page(command: &clap::Command, name: &str, above: &[String]) -> std::io::Result<String> {
-    let man = Man::new(command.clone()).title(name).source(concat!("anchorhold ", env!("CARGO_PKG_VERSION"))).manual("Anchorhold");
+    let man = Man::new(command.clone());
     let mut bytes = Vec::new();
-    man.render_title(&mut bytes)?;
+    // Written here, because an empty date has to be there as such. No date: the same sources make the same page.
+    writeln!(bytes, ".TH {name} 1 \"\" \"anchorhold {}\" \"Anchorhold\"", env!("CARGO_PKG_VERSION"))?;
     man.render_name_section(&mut bytes)?;
-    man.render_synopsis_section(&mut bytes)?;
+    synopsis(command).to_writer(&mut bytes)?;
     man.render_description_section(&mut bytes)?;
     explanation(command).to_writer(&mut bytes)?;
     man.render_options_section(&mut bytes)?;
@@ -122,6 +124,16 @@ fn page(command: &clap::Command, name: &str, above: &[String]) -> std::io::Resul
     let text = String::from_utf8(bytes).map_err(std::io::Error::other)?;
     let preamble = Roff::new().render();
     Ok(format!("{preamble}{}", text.replace(&preamble, "")))
+}
+
+/// The usage as the help has it: a list of all options would bury what must be there.
+fn synopsis(command: &clap::Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text([bold(name), roman(usage.strip_prefix(name).unwrap_or(usage))]);
+    roff
 }
 
 /// What a verb's help says at its end; the whole page has sections of its own for that.
@@ -197,7 +209,16 @@ mod tests {
     fn a_page_says_what_the_grammar_says_and_what_it_does_not_know() {
         let pages = pages().unwrap();
         let text = &pages.iter().find(|page| page.name == "anchorhold-review").unwrap().text;
-        for part in ["\\-\\-fail\\-on", "\\-\\-json", "GLOBAL OPTIONS", "EXIT STATUS", "\\fB21\\fR", "ANCHORHOLD_LOG", "config.toml"] {
+        for part in [
+            "\\fBanchorhold review\\fR [OPTIONS]",
+            "\\-\\-fail\\-on",
+            "\\-\\-json",
+            "GLOBAL OPTIONS",
+            "EXIT STATUS",
+            "\\fB21\\fR",
+            "ANCHORHOLD_LOG",
+            "config.toml",
+        ] {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
@@ -208,7 +229,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for page in pages().unwrap() {
             let lines: Vec<&str> = page.text.lines().collect();
-            assert_eq!(page.text.matches("\n.TH ").count(), 1, "{}", page.name);
+            let title = format!("\n.TH {} 1 \"\" \"anchorhold {}\" \"Anchorhold\"\n", page.name, env!("CARGO_PKG_VERSION"));
+            assert_eq!((page.text.matches("\n.TH ").count(), page.text.matches(&title).count()), (1, 1), "{}", page.name);
             let sections: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix(".SH ")).collect();
             assert_eq!(sections[..2], ["NAME", "SYNOPSIS"], "{}", page.name);
             let known = [".SH", ".TH", ".TP", ".PP", ".RS", ".RE", ".IP", ".br", ".ie", ".el"];
