@@ -106,7 +106,7 @@ fn words(line: &str) -> Option<String> {
     match timed(line) {
         Some((_, rest)) if PHASES.iter().any(|phase| rest.starts_with(phase)) => None,
         Some((_, rest)) => Some(rest.to_owned()),
-        None => Some(without_times(line)),
+        None => Some(without_counts(line)),
     }
 }
 
@@ -122,10 +122,12 @@ fn is_scripted(line: &str) -> bool {
     said == "thinking…" || SCRIPT.contains(&done.or(edited).unwrap_or_else(|| said.to_owned()))
 }
 
-/// Numbers before an `s` that ends a word: how long the job took.
-fn without_times(line: &str) -> String {
-    let time = |word: &str| word.trim_end_matches([',', ')']).strip_suffix('s').is_some_and(|number| number.parse::<f64>().is_ok());
-    line.split(' ').map(|word| if time(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
+/// How long the job took, and how many tokens: a command that was waited for takes a request more.
+fn without_counts(line: &str) -> String {
+    let bare = |word: &str| word.trim_matches(['(', ')', ',']).to_owned();
+    let time = |word: &str| bare(word).strip_suffix('s').is_some_and(|number| number.parse::<f64>().is_ok());
+    let count = |word: &str| bare(word).parse::<u64>().is_ok_and(|number| number >= 100);
+    line.split(' ').map(|word| if time(word) || count(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 fn escape(text: &str) -> String {
@@ -281,7 +283,7 @@ fn lines_are_taken_apart_and_wrapped() {
     assert_eq!(words("[  1.2s] queued: place 3"), None);
     assert!(is_scripted("[  1.2s] running: $ python3 -B -m unittest -q") && is_scripted("[  1.2s] running: editing greet.py"));
     assert!(!is_scripted("[  1.2s] running: $ rm -r /") && !is_scripted("[  1.2s] running: something else"));
-    assert_eq!(words("job x, 3.1s (Codex 2.4s), 10 tokens").as_deref(), Some("job x, … (Codex … 10 tokens"));
+    assert_eq!(words("job x, 3.1s (Codex 2.4s), 7200 tokens, +1 -1").as_deref(), Some("job x, … (Codex … … tokens, +1 -1"));
     let picture = draw(&format!("[  0.4s] first\n{long}\n\n\x1b[1m<&>\x1b[0m"));
     assert_eq!(shown(&picture), ["$ anchorhold demo", "[  0.4s] first", &long, "", "<&>"]);
 }

@@ -44,7 +44,7 @@ pub(crate) async fn markdown() -> String {
 
 fn one_tool(tool: &Value) -> String {
     let mut text = format!("\n### `{}`\n\n**{}.** {}\n\n", tool["name"].as_str().unwrap(), words(&tool["title"]), words(&tool["description"]));
-    let hints: Vec<String> = tool["annotations"].as_object().unwrap().iter().map(|(name, value)| format!("`{name}: {value}`")).collect();
+    let hints: Vec<String> = tool["annotations"].as_object().into_iter().flatten().map(|(name, value)| format!("`{name}: {value}`")).collect();
     let _ = writeln!(text, "Hints: {}\n", hints.join(", "));
     let input = &tool["inputSchema"];
     let properties = input["properties"].as_object().filter(|all| !all.is_empty());
@@ -60,20 +60,27 @@ fn one_tool(tool: &Value) -> String {
     }
     let output = &tool["outputSchema"];
     // The first form is a success, the second an error, which all share.
-    let success = &output["anyOf"][0];
+    let success = resolved(output.pointer("/anyOf/0").unwrap_or(output), output);
+    let required = success["required"].as_array().map_or(&[] as &[Value], Vec::as_slice);
     text.push_str("\n| result | type | |\n|---|---|---|\n");
-    for (name, schema) in success["properties"].as_object().unwrap() {
-        let always = if success["required"].as_array().unwrap().contains(&json!(name)) { "always" } else { "" };
+    for (name, schema) in success["properties"].as_object().into_iter().flatten() {
+        let always = if required.contains(&json!(name)) { "always" } else { "" };
         let _ = writeln!(text, "| `{name}` | {} | {always} |", kind(schema, output));
     }
     text
 }
 
+/// A schema, or the one to which it refers.
+fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(at) => resolved(root.pointer(at.trim_start_matches('#')).unwrap(), root),
+        None => schema,
+    }
+}
+
 /// A schema's type in words.
 fn kind(schema: &Value, root: &Value) -> String {
-    if let Some(at) = schema["$ref"].as_str() {
-        return kind(root.pointer(at.trim_start_matches('#')).unwrap(), root);
-    }
+    let schema = resolved(schema, root);
     if let Some(value) = schema.get("const") {
         return code(value);
     }
@@ -119,6 +126,7 @@ fn limits(schema: &Value) -> String {
 fn code(value: &Value) -> String {
     match value {
         Value::String(text) => format!("`{}`", cell(text)),
+        Value::Null => "null".to_owned(),
         other => format!("`{other}`"),
     }
 }
