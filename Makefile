@@ -107,6 +107,29 @@ idle: weakened ## processor time of everything while RUNNING=20 jobs and SERVERS
 attacks-document:
 	ANCHORHOLD_ATTACKS=document cargo test --locked --test attacks
 
+.PHONY: reference
+reference: ## writes docs/REFERENCE.md anew: tools, errors, verbs and settings as they are
+	ANCHORHOLD_REFERENCE=write cargo test --locked --lib the_reference_is_true
+
+.PHONY: picture
+picture: image ## runs the demo and draws docs/demo.svg of it, where what it says has changed
+	@trap '$(CLEAN_UP)' EXIT; ANCHORHOLD_PICTURE=write cargo test --locked --test picture the_picture_shows
+
+.PHONY: man
+man: build ## the manual pages, in MAN_DIR (target/man)
+	@"$(BIN)" man --output "$(or $(MAN_DIR),$(TARGET_DIR)/man)"
+
+# Clients that npm has: what the README says is tried with them, too. They want the network of their registry, so this is no part of `make test`.
+CLIENTS := $(TARGET_DIR)/clients
+CLIENT_PACKAGES := @anthropic-ai/claude-code @google/gemini-cli
+.PHONY: clients
+clients: image ## the README's lines with the clients that can be had: Codex, Claude Code, Gemini CLI
+	@images/codex.sh "$(TARGET_DIR)/codex"
+	@images/tools.sh npm:npm
+	npm install --no-audit --no-fund --prefix "$(CLIENTS)" $(CLIENT_PACKAGES)
+	@export ANCHORHOLD_TEST_CODEX="$$(realpath "$(TARGET_DIR)/codex/bin/codex")" ANCHORHOLD_TEST_CLIENTS="$$(realpath "$(CLIENTS)")"; \
+	trap '$(CLEAN_UP)' EXIT; cargo test --locked --test clients -- --include-ignored
+
 # The smoke run of the same targets is part of `make test`.
 .PHONY: fuzz
 fuzz: ## the fuzz targets, guided by coverage: MINUTES=10 in all, TARGET=name for one, KEEP=1 keeps what was learnt

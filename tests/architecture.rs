@@ -18,6 +18,7 @@ const RULES: &[Rule] = &[
     Rule { name: "rmcp", only_in: &["mcp/"], because: "the domain knows no protocol of its callers" },
     Rule { name: "clap", only_in: &["cli/"], because: "only the command line parses arguments" },
     Rule { name: "clap_complete", only_in: &["cli/"], because: "only the command line parses arguments" },
+    Rule { name: "clap_mangen", only_in: &["cli/"], because: "only the command line parses arguments" },
     Rule { name: "indicatif", only_in: &["cli/"], because: "only the command line shows progress" },
     Rule { name: "tracing_subscriber", only_in: &["telemetry/"], because: "one place decides what is logged and where it goes" },
     Rule { name: "hyper", only_in: &["gateway/", "engine/connect.rs", "engine/ssh.rs", "mcp/http/"], because: NO_HTTP_OF_A_JOB },
@@ -189,6 +190,14 @@ fn every_setting_is_documented_with_its_default() {
             assert!(text.contains(&row), "docs/CONFIGURATION.md lacks {row}");
         }
     }
+    // And no other: a row whose first cell is a key and nothing else.
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let key = line.trim_start_matches("| `").split_once("` | `").map(|(key, _)| key);
+        let Some((table, key)) = key.and_then(|key| key.split_once('.')) else { continue };
+        assert!(settings.get(table).and_then(|keys| keys.get(key)).is_some(), "docs/CONFIGURATION.md has {table}.{key}, which is no setting");
+        let meaning = line.split(" | ").nth(2).unwrap_or_default();
+        assert!(meaning.len() > 10, "docs/CONFIGURATION.md does not say what {table}.{key} means");
+    }
 }
 
 #[test]
@@ -204,6 +213,54 @@ fn every_error_code_is_documented_with_its_exit_code() {
     for code in codes {
         assert_eq!(page.matches(&format!("`{code}`")).count(), 1, "docs/CLI.md names {code} once, in the row of its exit code");
     }
+}
+
+/// The pages that people read, by their place from the top.
+fn pages() -> Vec<String> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let in_dir = |dir: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(top.join(dir)).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        entries.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}").trim_start_matches("./").to_owned()).collect()
+    };
+    [".", "docs", "docs/ci"].into_iter().flat_map(in_dir).collect()
+}
+
+/// The names under which a page's headings can be linked to.
+fn anchors(page: &str) -> Vec<String> {
+    let mut fenced = false;
+    let headings = page.lines().filter(move |line| {
+        fenced ^= line.starts_with("```");
+        !fenced && line.starts_with('#')
+    });
+    let name = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(name).collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut seen = 0;
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = document(&page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            seen += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let place = Path::new(&page).parent().unwrap().join(file);
+            let target = if file.is_empty() { page.clone() } else { place.to_string_lossy().into_owned() };
+            let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(&target);
+            if !there.exists() || !anchor.is_empty() && !anchors(&document(&target)).iter().any(|name| name == anchor) {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(seen > 30, "the links were not found: {seen}");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 /// Each `${NAME:-value}` as its value.

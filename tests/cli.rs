@@ -183,9 +183,24 @@ fn version_help_and_completions_are_answers() {
     let version = place.run(&["--version"]);
     assert_eq!(text(&version.stdout), concat!("anchorhold ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = place.run(&["--help"]);
-    for verb in
-        ["delegate", "jobs", "status", "logs", "result", "diff", "apply", "cancel", "consume", "doctor", "demo", "mcp", "gc", "image", "completions"]
-    {
+    for verb in [
+        "delegate",
+        "jobs",
+        "status",
+        "logs",
+        "result",
+        "diff",
+        "apply",
+        "cancel",
+        "consume",
+        "doctor",
+        "demo",
+        "mcp",
+        "gc",
+        "image",
+        "completions",
+        "man",
+    ] {
         assert!(text(&help.stdout).lines().any(|line| line.trim_start().starts_with(verb)), "help lacks {verb}");
     }
     assert!(!text(&help.stdout).contains("gateway admin"), "parts of containers are hidden");
@@ -193,6 +208,33 @@ fn version_help_and_completions_are_answers() {
         let output = place.run(&["completions", shell]);
         assert!(output.status.success() && text(&output.stdout).contains("delegate"), "{shell}");
     }
+}
+
+#[test]
+fn manual_pages_are_printed_and_written_whatever_the_settings_are() {
+    let place = Place::new();
+    let broken = ["--set", "limits.pids=1"];
+    for (verb, name) in [(&[][..], "anchorhold"), (&["review"], "anchorhold-review"), (&["image", "build"], "anchorhold-image-build")] {
+        let output = place.run(&[&["man"], verb, &broken].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(&format!("\n.TH {name} 1 ")), "{name}");
+        let shown = document(&place.run(&[&["man"], verb, &broken, &["--json"]].concat()));
+        assert_eq!((shown["page"].as_str(), shown["text"].as_str()), (Some(format!("{name}.1").as_str()), Some(text(&output.stdout))));
+    }
+    let unknown = place.run(&["man", "nonsense", "--json"]);
+    assert_eq!((unknown.status.code(), &document(&unknown)["error"]["code"]), (Some(2), &"invalid_arguments".into()));
+    let directory = place.dir.path().join("share/man/man1");
+    let written = place.run(&["man", "--json", "--output", directory.to_str().unwrap()]);
+    let files: Vec<String> = serde_json::from_value(document(&written)["files"].clone()).unwrap();
+    let mut there: Vec<String> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    there.sort();
+    let mut told = files;
+    told.sort();
+    assert_eq!(there, told);
+    assert!(there.iter().any(|file| file.ends_with("/anchorhold-delegate.1")), "{there:?}");
+    std::fs::write(place.dir.path().join("file"), "").unwrap();
+    let refused = place.run(&["man", "--json", "--output", "file"]);
+    assert_eq!((refused.status.code(), &document(&refused)["error"]["code"]), (Some(3), &"setup_failed".into()));
 }
 
 #[test]

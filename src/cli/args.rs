@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    apply, audit, completions, consult, consume, delegate, demo, diff, fetch, gateway, go_on, image, jobs, logs, result, review, serve, stats, wait,
+    apply, audit, completions, consult, consume, delegate, demo, diff, fetch, gateway, go_on, image, jobs, logs, man, result, review, serve, stats,
+    wait,
 };
 
 /// Delegate coding tasks to the Codex CLI in a container without a network, and get back a reviewable diff that was never applied.
@@ -126,4 +127,6 @@ pub(super) enum Command {
     Serve(serve::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print a manual page, or write all of them into a directory
+    Man(man::Args),
 }

@@ -63,6 +63,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
         idle_seconds: args.idle,
         token_budget: args.max_tokens,
         on_behalf: false,
+        include_ignored: false,
         idempotency_key: args.idempotency_key,
         trace: delegate::trace(),
     };

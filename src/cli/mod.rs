@@ -18,6 +18,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod dry_run;
+mod exit;
 mod fetch;
 mod follow;
 mod gateway;
@@ -27,6 +28,7 @@ mod image;
 mod job_ref;
 mod jobs;
 mod logs;
+mod man;
 mod mcp;
 mod output;
 mod progress;
@@ -91,6 +93,7 @@ fn dispatch(out: &Output, cli: Cli, settings: Result<Settings>) -> Result<u8> {
     // What needs no settings must work where the settings are broken.
     let command = match cli.command {
         Command::Completions(args) => return completions::run(out, &args),
+        Command::Man(args) => return man::run(out, &args),
         Command::Doctor => return block_on(doctor::run(out, settings)),
         other => other,
     };
@@ -139,7 +142,9 @@ async fn with_jobs(out: &Output, jobs: &Jobs, command: Command) -> Result<u8> {
         Command::Audit(args) => audit::run(out, jobs, &args).await,
         Command::Mcp => mcp::run(out, jobs.clone()).await,
         Command::Serve(_) => serve::run(out, jobs.clone()).await,
-        Command::Completions(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => Err(Error::internal("a verb without jobs")),
+        Command::Completions(_) | Command::Man(_) | Command::Doctor | Command::Demo(_) | Command::Image(_) => {
+            Err(Error::internal("a verb without jobs"))
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The parts of the command line that need no process: grammar, forms of errors, rendering, abbreviations, tasks.
 
+mod reference;
+
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser as _};

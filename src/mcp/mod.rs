@@ -26,7 +26,7 @@ mod status;
 mod subscriptions;
 mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tools;
 mod transfer;
 mod workspace;

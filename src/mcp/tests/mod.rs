@@ -2,6 +2,7 @@
 #![expect(deprecated, reason = "roots are deprecated, and still what clients of 2025-11-25 send")]
 
 mod protocol;
+pub(crate) mod reference;
 mod results;
 
 use rmcp::model::{
