@@ -199,7 +199,9 @@ struct User {
 
 impl User {
     fn new() -> Self {
-        let environment = Environment::new();
+        let mut environment = Environment::new();
+        // A busy machine is no dead provider.
+        environment.set("ANCHORHOLD_MODEL_UNREACHABLE_SECONDS", "300");
         let bin = environment.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_anchorhold"), bin.join("anchorhold")).unwrap();
@@ -315,10 +317,10 @@ fn codex_delegates_by_the_readmes_line() {
             _ => {
                 let last = last_output(seen);
                 let job = &last["job_id"];
-                if last.get("diff").is_some() {
-                    Reply::say("The patch is there.")
+                if last.get("diff").is_some() || last["ok"] != true {
+                    Reply::say("That is all.")
                 } else if last["result_available"] == true {
-                    call(n, "codex_job_consume_result", &json!({"job_id": job}))
+                    call(n, "codex_job_result", &json!({"job_id": job}))
                 } else {
                     call(n, "codex_job_status", &json!({"job_id": job, "wait_seconds": 30}))
                 }
@@ -334,7 +336,6 @@ fn codex_delegates_by_the_readmes_line() {
     let result = &calls.last().unwrap()["result"]["structured_content"];
     assert!(result["diff"].as_str().unwrap().contains("-hello\n+goodbye"), "{result:#}");
     assert_eq!(repository.fingerprint(), before, "the tree and .git are as they were");
-    user.environment.nothing_is_left();
 }
 
 /// The same over HTTP: the token comes from the variable that the line names.
