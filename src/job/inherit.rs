@@ -330,10 +330,12 @@ fn read_rules(home: &Path, found: &mut Inherited) {
     let mut left = MAX_RULES.1;
     for name in names {
         let shown = format!("{RULES}/{name}");
-        let taken = match () {
-            () if !RulesFile::is_name(&name) => Err(Why::BadName),
-            () if found.rules.len() >= MAX_RULES_FILES => Err(Why::TooMany),
-            () => read_file(&directory.join(&name), MAX_RULES.0.min(left)).and_then(|text| text.map(harmless).transpose()),
+        let taken = if !RulesFile::is_name(&name) {
+            Err(Why::BadName)
+        } else if found.rules.len() >= MAX_RULES_FILES {
+            Err(Why::TooMany)
+        } else {
+            read_file(&directory.join(&name), MAX_RULES.0.min(left)).and_then(|text| text.map(harmless).transpose())
         };
         match taken {
             Ok(Some(text)) => {

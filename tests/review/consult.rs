@@ -28,6 +28,31 @@ async fn a_question_gets_its_answer_and_no_patch() {
 }
 
 #[tokio::test]
+async fn what_was_not_taken_of_the_users_codex_is_said_once() {
+    let mut environment = Environment::new();
+    let home = environment.path().join("codex-home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("config.toml"), "model_verbosity = \"huge\"\nnotify = [\"hunter22\"]\n").unwrap();
+    std::fs::write(home.join("AGENTS.md"), "Be brief.").unwrap();
+    environment.set("CODEX_HOME", home.to_str().unwrap());
+    let repository = changed(&environment);
+    let session = Session::open(&environment, modern()).await;
+    let result = session.call("codex_consult", json!({"question": task(&[Step::Say("yes")]), "workspace_root": repository.text()})).await;
+    let about = |result: &Value| {
+        let warnings = result["meta"]["compat_warnings"].as_array().unwrap().clone();
+        warnings.iter().filter(|sentence| sentence.as_str().unwrap().starts_with("model_verbosity of your Codex was not taken")).count()
+    };
+    let inherited = &result["isolation"]["inherited"];
+    assert_eq!((about(&result), &inherited["files"]), (1, &json!([{"name": "AGENTS.md", "bytes": 9}])), "{result:#}");
+    let left_out = json!([{"name": "model_verbosity", "why": "bad_value"}, {"name": "notify", "why": "not_on_the_list"}]);
+    assert_eq!(inherited["left_out"], left_out);
+    let again = session.call("codex_job_result", json!({"job_id": result["job_id"]})).await;
+    assert_eq!((about(&again), &again["isolation"]["inherited"]), (1, inherited), "{again:#}");
+    assert!(!result.to_string().contains("hunter22"));
+    session.close().await;
+}
+
+#[tokio::test]
 async fn a_directory_that_is_no_repository_is_refused_before_anything_is_made() {
     let environment = Environment::new();
     let plain = environment.path().join("plain");
