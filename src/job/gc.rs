@@ -76,7 +76,9 @@ async fn sweep_all(core: &Core) -> Result<GcReport> {
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
         let created_ms = restore::created_ms(&labels);
-        if alive.contains(job) || core.now_ms() < created_ms.saturating_add(YOUNG_MS) {
+        // Of a young one it is not known whether its container is about to be made; but what was removed by our rules had one.
+        let young = core.now_ms() < created_ms.saturating_add(YOUNG_MS) && !word.was_revoked(job);
+        if alive.contains(job) || young {
             continue;
         }
         // What somebody removed from outside is made again by whoever looks for it, for as long as its result would be kept.

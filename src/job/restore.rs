@@ -72,7 +72,7 @@ impl Word {
     }
 
     /// Whether it remembers that somebody removed this job by our rules.
-    fn was_revoked(&self, job_id: &str) -> bool {
+    pub(super) fn was_revoked(&self, job_id: &str) -> bool {
         matches!(self, Self::Knows { revoked, .. } if revoked.iter().any(|id| id == job_id))
     }
 
