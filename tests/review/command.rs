@@ -62,7 +62,7 @@ impl Running {
             }
             all
         });
-        let job = id.recv_timeout(PATIENCE).expect("the review says its job");
+        let job = id.recv_timeout(PATIENCE).unwrap();
         let running = Self { child, stderr, job };
         let begun = Instant::now();
         while !run(environment, repository, &["logs", "--json", &running.job]).stdout.contains(words) {
@@ -197,7 +197,7 @@ fn a_report_that_cannot_be_written_costs_nothing_where_that_is_known_and_is_not_
     assert!(unwritten.code != 0 && said.contains("nothing is lost") && said.contains(&job), "{}: {said}", unwritten.code);
     // What the error says to do does it.
     std::fs::create_dir(&place).unwrap();
-    let (_, rest) = said.split_once("`anchorhold ").expect("a command");
+    let (_, rest) = said.split_once("`anchorhold ").unwrap();
     let command: Vec<&str> = rest.split_once('`').unwrap().0.split(' ').collect();
     assert_eq!(command[..2], ["result", &job]);
     let again = run(&environment, &repository, &command);
