@@ -28,6 +28,8 @@ use crate::protocol::result::Reason;
 
 /// What a removal that is under way is given to end, where the gateway cannot say whether there is one.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a gateway that is being started is waited for.
+const GATEWAY_WITHIN: Duration = Duration::from_secs(2);
 /// How long another process that restores the same job is waited for.
 const OTHER_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -51,8 +53,13 @@ pub(super) enum Word {
 
 impl Word {
     pub(super) async fn ask(core: &Core, engine: &Engine) -> Self {
+        Self::ask_within(core, engine, Duration::ZERO).await
+    }
+
+    /// The same of a gateway that may just be starting.
+    async fn ask_within(core: &Core, engine: &Engine, patience: Duration) -> Self {
         let request = AdminRequest::Jobs { instance: core.settings.engine.instance.clone() };
-        match core.gateway.request(engine, &core.settings, &request, Duration::ZERO).await {
+        match core.gateway.request(engine, &core.settings, &request, patience).await {
             Ok(AdminResponse::Jobs { job_ids, since_unix_ms, revoked }) => Self::Knows { jobs: job_ids, revoked, since_ms: since_unix_ms },
             _ => Self::Silent,
         }
@@ -139,7 +146,7 @@ pub(super) fn keep_with_volumes(spec: &mut ContainerSpec, labels: &JobLabels) ->
 /// Looks for a job that has no container; `None`: there is no such job.
 pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     let engine = core.engine().await?;
-    let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask(core, &engine));
+    let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask_within(core, &engine, GATEWAY_WITHIN));
     let mut left = left?;
     let known = word.jobs().iter().any(|job| job == id.as_str());
     if left.nothing() {
@@ -157,6 +164,10 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
         let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
         if life != Life::Gone && core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
+            // It was made just now, or removed just now, and then whoever delivers it meets that and leaves word.
+            if let Some(seen) = wait_for_word(core, id).await? {
+                return Ok(Some(seen));
+            }
             return Err(Error::new(Code::GatewayUnavailable, "look at the job: it has no container, and no gateway says whether it ever had one")
                 .with_hint("try again in half a minute, and run `anchorhold doctor`")
                 .with_retry_after_ms(BEGINNING_MS));

@@ -131,6 +131,11 @@ impl Life<'_> {
                     if status["result_available"] == true {
                         return status;
                     }
+                    // A removed container and a gone gateway at once: nobody can say yet, and the answer says so.
+                    if status["error"]["temporary"] == true && begun.elapsed() < PATIENCE {
+                        std::thread::sleep(std::time::Duration::from_secs(1));
+                        continue;
+                    }
                     assert!(status["state"].is_string() && begun.elapsed() < PATIENCE * 2, "lost, or without an end: {status:#}");
                     known = status["state"].clone();
                 }
