@@ -19,7 +19,7 @@ pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 const ALWAYS: [&str; 6] = ["cwd", "tier", "sandbox", "isolation", "timeout_seconds", "elapsed_ms"];
 
 /// Every key that a meta block may have, in the order in which it shows them.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 35] = [
     "cwd",
     "workspace_source",
     "workspace_warning",
@@ -50,6 +50,7 @@ const KEYS: [&str; 34] = [
     "context_summary",
     "job_id",
     "job_kind",
+    "continues",
     "idempotency_replayed",
     "request_id",
     "fingerprint",
@@ -95,7 +96,7 @@ impl Meta {
         self.set("workspace_source", place.source);
         self.set("workspace_warning", place.warning.clone());
         self.set("roots_source", place.roots_source);
-        if place.source == "param" && place.roots_source == "probe_failed" {
+        if matches!(place.source, "param" | "job") && place.roots_source == "probe_failed" {
             self.warn("security_warnings", "the client's roots could not be asked for, so workspace_root was not compared with them");
         }
     }
