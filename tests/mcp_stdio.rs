@@ -403,3 +403,38 @@ fn the_python_client_gets_through_in_both_eras() {
     }
     environment.nothing_is_left();
 }
+
+#[tokio::test]
+async fn an_ended_delegation_is_gone_on_with() {
+    let environment = Environment::new();
+    let repository = environment.repository("repository", &[("f", b"1\n2\n3\n")]);
+    let other = environment.repository("other", &[("g", b"g\n")]);
+    let session = Session::open(&environment, modern()).await;
+    let first = session.start(&repository, &[Step::Shell("echo four >> f; echo new > n"), Step::Say("first")]).await;
+    session.ended(&first).await;
+    let go_on = |more: Value| {
+        let mut arguments = json!({"task": task(&[Step::Shell("cat n >> f; rm n"), Step::Say("second")]), "continue_job_id": first});
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        arguments
+    };
+    // Its directory need not be named; another one's job is none.
+    let second = session.call("codex_delegate", go_on(json!({}))).await;
+    assert_eq!((&second["meta"]["continues"], &second["meta"]["cwd"]), (&json!(first), &json!(repository.text())), "{second:#}");
+    let diff = second["diff"].as_str().unwrap();
+    assert!(diff.contains("+four\n+new\n") && !diff.contains("b/n"), "{diff}");
+    let status = session.call("codex_job_status", json!({"job_id": second["job_id"]})).await;
+    assert_eq!(status["continues"], json!(first));
+    let handle = session.call("codex_delegate_async", go_on(json!({"workspace_root": repository.text()}))).await;
+    session.ended(handle["job_id"].as_str().unwrap()).await;
+    for (arguments, code) in [
+        (go_on(json!({"workspace_root": other.text()})), "job_not_found"),
+        (go_on(json!({"continue_job_id": "0".repeat(32)})), "job_not_found"),
+        (go_on(json!({"continue_job_id": "nonsense"})), "job_not_found"),
+    ] {
+        let failure = session.failure("codex_delegate_async", arguments).await;
+        assert_eq!(failure["error"]["code"], code, "{failure:#}");
+    }
+    session.call("codex_job_consume_result", json!({"job_id": first})).await;
+    let failure = session.failure("codex_delegate", go_on(json!({}))).await;
+    assert_eq!(failure["error"]["code"], "job_not_found", "{failure:#}");
+}

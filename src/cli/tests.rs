@@ -126,7 +126,10 @@ fn every_verb_takes_json_before_and_after_it() {
         let operands: &[&str] = match verb.as_str() {
             "delegate" => &["task"],
             "consult" => &["question"],
-            "status" | "logs" | "result" | "diff" | "apply" | "cancel" | "consume" | "attest" | "wait" => &["0123456789abcdef0123456789abcdef"],
+            "continue" => &["0123456789abcdef0123456789abcdef", "task"],
+            "status" | "logs" | "result" | "diff" | "apply" | "fetch" | "cancel" | "consume" | "attest" | "wait" => {
+                &["0123456789abcdef0123456789abcdef"]
+            }
             "image" => &["build"],
             "audit" => &["verify"],
             "gateway" => &["limits"],
@@ -145,6 +148,9 @@ fn contradictions_are_usage_errors() {
     for args in [
         &["delegate", "--wait", "--detach", "t"][..],
         &["delegate", "--detach", "--diff", "t"],
+        &["delegate", "--attempts", "9", "t"],
+        &["delegate", "--attempts", "2", "--detach", "t"],
+        &["continue", "abcd", "--detach", "--diff", "t"],
         &["delegate", "--isolation", "none", "t"],
         &["delegate", "--deadline", "soon", "t"],
         &["jobs", "--all", "--workspace", "."],

@@ -34,7 +34,7 @@ pub enum Form {
 }
 
 /// Every key that a meta block may have, in the order in which it shows them; `codex://result-meta` is made from it.
-pub const KEYS: [(&str, Form); 35] = [
+pub const KEYS: [(&str, Form); 36] = [
     ("cwd", Form::Text),
     ("workspace_source", Form::Text),
     ("workspace_warning", Form::Text),
@@ -66,6 +66,7 @@ pub const KEYS: [(&str, Form); 35] = [
     ("context_summary", Form::Object),
     ("job_id", Form::Text),
     ("job_kind", Form::Text),
+    ("continues", Form::Text),
     ("idempotency_replayed", Form::Flag),
     ("request_id", Form::Text),
     ("fingerprint", Form::Text),
@@ -111,7 +112,7 @@ impl Meta {
         self.set("workspace_source", place.source);
         self.set("workspace_warning", place.warning.clone());
         self.set("roots_source", place.roots_source);
-        if place.source == "param" && place.roots_source == "probe_failed" {
+        if matches!(place.source, "param" | "job") && place.roots_source == "probe_failed" {
             self.warn("security_warnings", "the client's roots could not be asked for, so workspace_root was not compared with them");
         }
     }

@@ -71,14 +71,10 @@ fn the_work_goes_on_from_where_it_was_and_the_patch_is_against_the_original() {
     refused(&env, &["diff", "--since-previous", "--json", id(&first)], "unsupported", 2);
 
     // The same conversation.
-    let threads: Vec<Value> = [&first, &second]
-        .map(|job| {
-            let events = env.run(&["logs", "--events", "--json", id(job)]).json()["untrusted_events"].as_str().unwrap_or_default().to_owned();
-            events.lines().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|e| e["type"] == "thread.started"))
-        })
-        .into_iter()
-        .map(|event| event.expect("a thread")["thread_id"].clone())
-        .collect();
+    let threads = [&first, &second].map(|job| {
+        let events = env.run(&["logs", "--events", "--json", id(job)]).json()["untrusted_events"].as_array().cloned().unwrap_or_default();
+        events.iter().find(|event| event["type"] == "thread.started").expect("a thread")["thread_id"].clone()
+    });
     assert_eq!(threads[0], threads[1]);
 
     // Nothing of the first is needed any more: not for the results, and not for going on once more.
