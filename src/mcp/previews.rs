@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::call::{Answer, Reply, shown};
+use super::call::{Answer, Failure, Reply, shown};
 use super::render::{self, MAX_LISTED, counted};
 use super::server::Call;
 use super::start::{self, Asked};
@@ -31,8 +31,8 @@ const LISTS: [(&str, &str); 5] = [
 
 /// `codex_delegate_dry_run`.
 pub async fn delegate(call: &Call<'_>) -> Answer {
-    let Asked { request, place, .. } = start::asked(call, JobKind::Delegate, None).await?;
-    let preview = call.jobs.preview(request).await?;
+    let Asked { request, meta, place } = start::asked(call, JobKind::Delegate, None).await?;
+    let preview = call.jobs.preview(request).await.map_err(|error| Failure::with_meta(error, meta))?;
     let mut value = header(ToolName::DelegateDryRun, &preview, &place);
     let (manifest, truncated) = manifest(&preview);
     let sent = &preview.manifest;
@@ -55,8 +55,8 @@ pub async fn delegate(call: &Call<'_>) -> Answer {
 
 /// `codex_dry_run`.
 pub async fn review(call: &Call<'_>) -> Answer {
-    let Asked { request, place, .. } = start::asked(call, JobKind::Review, None).await?;
-    let preview = call.jobs.preview(request).await?;
+    let Asked { request, meta, place } = start::asked(call, JobKind::Review, None).await?;
+    let preview = call.jobs.preview(request).await.map_err(|error| Failure::with_meta(error, meta))?;
     let mut value = header(ToolName::DryRun, &preview, &place);
     let (manifest, mut truncated) = manifest(&preview);
     if let Some(change) = &preview.change {

@@ -115,6 +115,7 @@ fn a_workspace_that_is_none_has_the_contracts_codes() {
                 continue;
             }
             assert_eq!((&content["error"]["code"], &content["error"]["repair"]["next_step"]), (&json!(code), &json!(step)), "{tool}: {content:#}");
+            assert_eq!(content["meta"]["cwd"], json!(root.canonicalize().unwrap()), "the answer says where it looked");
         }
     }
 }
