@@ -182,7 +182,7 @@ mod tests {
             change(b"missing", file(b"old"), None),
             change(b"l", None, side(Mode::Symlink, b"")),
         ] {
-            assert!(check(dir.path(), &[bad.clone()]).is_err(), "{bad:?}");
+            assert!(check(dir.path(), std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
         assert_eq!(std::fs::read(outside.path().join("f")).unwrap(), b"theirs");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
