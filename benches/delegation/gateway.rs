@@ -74,6 +74,7 @@ impl Gateway {
             bounds: Default::default(),
             ceilings: Default::default(),
             telemetry: None,
+            continues: None,
             settings_read_ms: 0,
             stay: Default::default(),
         };
