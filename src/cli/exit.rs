@@ -12,7 +12,7 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
     (7, "it met its deadline, got no slot in time, or nothing happened in it (`reason`: `deadline`, `queue_timeout`, `idle`)"),
     (8, "it was cancelled"),
     (9, "no such job, or nothing is left of it"),
-    (10, "the job has not ended yet"),
+    (10, "the job has not ended yet, or another start with its idempotency key is under way"),
     (11, "the patch does not apply to the tree as it is now"),
     (12, "the ledger is not what was written"),
     (20, "`review`: whole, with findings at or above `--fail-on`"),
