@@ -106,5 +106,7 @@ fn lists(review: &Review) -> String {
 /// Which job, at what cost.
 pub(super) fn foot(review: &Review, context: &Context) -> String {
     let model = review.model.as_deref().map(|model| format!(", model {}", path(model))).unwrap_or_default();
-    format!("\nJob {}{model}, {} tokens, Anchorhold {}\n", path(&review.job_id), review.usage.total(), context.tool_version)
+    // A change that was empty had none.
+    let job = if review.job_id.is_empty() { "No job".to_owned() } else { format!("Job {}", path(&review.job_id)) };
+    format!("\n{job}{model}, {} tokens, Anchorhold {}\n", review.usage.total(), context.tool_version)
 }

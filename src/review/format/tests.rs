@@ -120,6 +120,12 @@ fn text_says_everything_and_wraps() {
 }
 
 #[test]
+fn a_change_that_was_empty_had_no_job() {
+    let review = Review { job_id: String::new(), ..review() };
+    assert!(string(Format::Text, &review).contains("\nno job, ") && string(Format::Markdown, &review).contains("\nNo job, "));
+}
+
+#[test]
 fn fingerprints_outlive_moved_lines_and_a_new_run() {
     let before = review();
     let mut after = before.clone();

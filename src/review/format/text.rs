@@ -46,7 +46,9 @@ pub fn render(review: &Review, context: &Context) -> Vec<u8> {
         }
     }
     let model = review.model.as_deref().map(|model| format!(", model {}", escape::clip(model, 80))).unwrap_or_default();
-    let line = format!("job {}{model}, {} tokens, Anchorhold {}", escape::clip(&review.job_id, 80), review.usage.total(), context.tool_version);
+    // A change that was empty had none.
+    let job = if review.job_id.is_empty() { "no job".to_owned() } else { format!("job {}", escape::clip(&review.job_id, 80)) };
+    let line = format!("{job}{model}, {} tokens, Anchorhold {}", review.usage.total(), context.tool_version);
     out.push_str(&format!("\n{}\n", paint.wrap("2", &line)));
     out.into_bytes()
 }
