@@ -74,6 +74,9 @@ const ENGINE_VERBS: &[&[&str]] = &[
     &["image", "build"],
     &["delegate", "do it"],
     &["delegate", "--detach", "do it"],
+    &["delegate", "--attempts", "2", "do it"],
+    &["continue", ID, "do it"],
+    &["fetch", ID],
 ];
 
 #[test]
@@ -81,7 +84,8 @@ fn without_an_engine_every_verb_says_so_in_json() {
     let place = Place::new();
     place.repository();
     for verb in ENGINE_VERBS {
-        let output = place.run(&[verb, &["--json", "--set", "model.upstream=rehearsal"][..]].concat());
+        // Those that wait for a job wait for an engine that went away, too.
+        let output = place.run(&[verb, &["--json", "--set", "model.upstream=rehearsal", "--set", "engine.away_seconds=1"][..]].concat());
         let document = document(&output);
         assert_eq!(document["ok"], false, "{verb:?}");
         assert_eq!(document["error"]["code"], "engine_unavailable", "{verb:?}: {document}");
