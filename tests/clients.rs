@@ -233,7 +233,7 @@ impl User {
         let provider =
             format!("model_providers.played={{name=\"played\",base_url=\"{}\",wire_api=\"responses\",env_key=\"PLAYED_KEY\"}}", model.url("/v1"));
         let mut command = self.command(&codex());
-        command.envs(variables.iter().copied()).env("PLAYED_KEY", "placeholder");
+        command.envs(variables.iter().copied()).env("PLAYED_KEY", "a-played-model-asks-for-none");
         command.args(["exec", "--json", "--ephemeral", "--strict-config", "--skip-git-repo-check", "--sandbox", "read-only"]);
         command.args(["-c", "analytics.enabled=false", "-c", "check_for_update_on_startup=false", "-c", "model_provider=played", "-c", &provider]);
         // What docs/MCP.md names for a run in which nobody can be asked.

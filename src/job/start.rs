@@ -565,7 +565,12 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
             Err(e) if e.details.get("conflict") == Some(&true.into()) => {
                 let rows = list_keyed(core, keyed).await?;
                 if let Some(stale) = rows.iter().find(|row| is_stale(row, &spec.name, core.now_ms())) {
-                    engine.remove_container(&ContainerRef::Id(stale.id.clone())).await?;
+                    let container = ContainerRef::Id(stale.id.clone());
+                    match JobLabels::parse(&stale.labels) {
+                        // Its volumes too, as a sweep would: left alone they look like those of a job that was removed from outside, and it would be made again.
+                        Some(labels) => drop(bury::remove(core, &labels.id, &container).await),
+                        None => drop(engine.remove_container(&container).await?),
+                    }
                 } else if let Some(found) = rows.into_iter().find_map(|facts| Found::from_facts(facts, instance)) {
                     return Ok(Err(found));
                 } else if tokio::time::Instant::now() >= until {
