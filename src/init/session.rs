@@ -12,6 +12,7 @@ use rustix::fs::{Dir, FileType, Mode as FileMode, OFlags, openat};
 use super::home::own_directory;
 use crate::protocol::paths;
 use crate::protocol::request::is_conversation;
+use crate::weaken;
 
 /// Where Codex 0.169 keeps them below its home: `sessions/2026/11/27/rollout-2026-11-27T13-41-55-<id>.jsonl`.
 const PLACE: &[u8] = b"sessions";
@@ -83,7 +84,8 @@ fn find(home: &OwnedFd, conversation: &str) -> io::Result<Option<File>> {
                 // Whatever is no directory is passed over.
                 todo.extend(directory(&dir, name).ok().map(|fd| (fd, depth + 1)));
             } else if name.starts_with(b"rollout-") && name.ends_with(ending.as_bytes()) {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let links = if weaken::off("session.links") { OFlags::empty() } else { OFlags::NOFOLLOW };
+                let flags = OFlags::RDONLY | links | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let Ok(file) = openat(&dir, name, flags, FileMode::empty()) else { continue };
                 if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile {
                     return Ok(Some(file.into()));

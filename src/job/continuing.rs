@@ -22,6 +22,7 @@ use crate::protocol::manifest::{Frame, Manifest, ManifestCaps};
 use crate::protocol::paths;
 use crate::protocol::request::is_conversation;
 use crate::workspace::{Collected, SnapshotSummary};
+use crate::{fault, weaken};
 
 /// Frames that are held at once, on their way from one container to the other.
 const FRAMES_IN_FLIGHT: usize = 2;
@@ -56,7 +57,7 @@ fn impossible(why: &str) -> Error {
 pub(super) async fn find(core: &Core, before: &JobId, workspace: &Path) -> Result<Kept> {
     let seen = status::observe(core, before).await?.ok_or_else(super::id::not_found)?;
     let labels = seen.found.labels;
-    if labels.workspace != workspace {
+    if labels.workspace != workspace && !weaken::off("continue.workspace") {
         return Err(super::id::not_found());
     }
     if !labels.kind.makes_patch() {
@@ -138,6 +139,7 @@ impl Kept {
         let tasks = core.tasks.clone();
         tasks.spawn(async move {
             for (number, frame) in (0u32..).zip(frames) {
+                fault::point("continue.frame");
                 let taken = match take(&core, &container, number, &frame).await {
                     Err(e) => Err(gone(&core, &before, e).await),
                     taken => taken,
@@ -176,7 +178,7 @@ pub(super) async fn since_previous(core: &Core, result: &JobResult) -> Result<Co
             .with_hint("the job was tampered with or damaged; `anchorhold diff` compares with the original base")
     };
     let mut document = download::file(core, &found.container(), paths::PREVIOUS, collect::MAX_CHANGES).await?.ok_or_else(damaged)?;
-    if document.sha256 != expected {
+    if document.sha256 != expected && !weaken::off("continue.previous") {
         return Err(damaged());
     }
     let manifest = delivered::manifest(core, &found, result).await?;

@@ -146,6 +146,13 @@ impl Why {
 }
 
 impl Inherited {
+    /// Names of files that Codex takes for a project's documents besides its own.
+    pub(super) fn document_names(&self) -> Vec<String> {
+        let line = self.config.iter().find(|(key, _)| key == "project_doc_fallback_filenames").map(|(_, line)| line.as_str());
+        let value = line.and_then(|line| format!("names = {line}").parse::<toml::Table>().ok()).and_then(|mut table| table.remove("names"));
+        value.and_then(|names| names.try_into().ok()).unwrap_or_default()
+    }
+
     /// Somebody has said something else, which goes first.
     pub(super) fn overridden(&mut self, key: &str) {
         if let Some(at) = self.report.taken.iter().position(|taken| taken == key) {
@@ -224,11 +231,15 @@ fn read(home: &Path, settings: &ModelSettings, isolation: Isolation, kind: JobKi
 }
 
 fn read_config(home: &Path, settings: &ModelSettings, kind: JobKind, found: &mut Inherited) {
-    let text = match read_file(&home.join(CONFIG), MAX_CONFIG) {
-        Ok(Some(text)) => text,
-        Ok(None) => return,
-        Err(why) => return found.report.leave_out(CONFIG, why),
-    };
+    match read_file(&home.join(CONFIG), MAX_CONFIG) {
+        Ok(Some(text)) => take_config(&text, settings, kind, found),
+        Ok(None) => {}
+        Err(why) => found.report.leave_out(CONFIG, why),
+    }
+}
+
+/// What a job gets of the text of a `config.toml`.
+pub fn take_config(text: &str, settings: &ModelSettings, kind: JobKind, found: &mut Inherited) {
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
         Err(e) => {

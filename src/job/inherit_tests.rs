@@ -66,6 +66,7 @@ fn only_what_is_on_the_list_is_taken_and_the_rest_is_named() {
             ("developer_instructions", "\"Say so.\\u000aTwice.\""),
         ]
     );
+    assert_eq!(found.document_names(), ["CLAUDE.md", "README.md"]);
     assert_eq!(found.instructions.as_deref(), Some("be brief"));
     assert_eq!(found.rules.len(), 1);
     let report = &found.report;

@@ -66,6 +66,7 @@ pub use limits::{GatewayState, LimitChange};
 /// The readers of hostile bytes, for the fuzz targets (`docs/FUZZING.md`); nothing else uses them from outside.
 pub mod readers {
     pub use super::download::{Expected, Piece, Pieces, read as read_download, read_one as read_one_file};
+    pub use super::inherit::take_config;
     pub use super::log::Lines;
 }
 

@@ -123,7 +123,9 @@ fn preview(settings: &Settings, request: StartRequest, upstream: Upstream) -> Re
     // Of a change that is empty nothing goes anywhere.
     let (prompt_bytes, manifest) = match under_review.as_ref().and_then(UnderReview::nothing) {
         Some(_) => (0, SendManifest { secrets_scanned_fully: true, ..SendManifest::default() }),
-        None => (start::prompt(&request.work, plan.subdirectory(), under_review.as_ref())?.len(), manifest_of(&plan)?),
+        None => {
+            (start::prompt(&request.work, plan.subdirectory(), under_review.as_ref())?.len(), manifest_of(&plan, &local.inherited.document_names())?)
+        }
     };
     let uncommitted = if under_review.is_none() { Some(plan.uncommitted()?) } else { None };
     Ok(Preview {

@@ -23,6 +23,8 @@ use crate::protocol::repo_path::RepoPath;
 
 /// Names of files, in any directory.
 const FILES: [&[u8]; 3] = [b"AGENTS.md", b"AGENTS.override.md", b"CLAUDE.md"];
+/// The documents of a project that Codex loads.
+const DOCUMENTS: [&[u8]; 2] = [b"AGENTS.override.md", b"AGENTS.md"];
 /// Names of directories, anywhere: all that lies in them.
 const DIRECTORIES: [&[u8]; 5] = [b".agents", b".codex", b".codex-plugin", b".claude-plugin", b".cursor-plugin"];
 /// Links that are followed one after the other.
@@ -37,17 +39,44 @@ pub fn is_instruction(path: &[u8]) -> bool {
     path.split(|b| *b == b'/').any(|part| FILES.contains(&part) || DIRECTORIES.contains(&part))
 }
 
-/// Whether Codex loads it when it starts in `directory` (`None`: the top); else the agent may come upon it.
-pub fn loads_at_start(path: &[u8], directory: Option<&RepoPath>) -> bool {
-    let directory = directory.map_or(&b""[..], |at| at.as_bytes());
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
-    // Where the first component stands that makes it an instruction: that directory is the working directory or lies above it.
-    let Some(at) = parts.iter().position(|part| FILES.contains(part) || DIRECTORIES.contains(part)) else { return false };
-    let above = parts.get(..at).unwrap_or_default().join(&b'/');
-    let on_the_way = above.is_empty() || directory == above || directory.strip_prefix(above.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
-    let skill = matches!(parts.get(at..), Some([b".agents" | b".codex", b"skills", .., b"SKILL.md"]));
-    let document = at + 1 == parts.len() && matches!(parts.get(at), Some(&b"AGENTS.md" | &b"AGENTS.override.md"));
-    on_the_way && (skill || document)
+/// What decides which instruction files Codex loads at its start.
+pub(super) struct AtStart<'a> {
+    /// Where it starts; `None`: the top.
+    pub(super) directory: Option<&'a RepoPath>,
+    /// `project_doc_fallback_filenames`: read where a directory has neither of the two `AGENTS` files, the first that is there.
+    pub(super) fallbacks: &'a [String],
+    /// Whether a path is delivered.
+    pub(super) delivered: &'a dyn Fn(&[u8]) -> bool,
+}
+
+impl AtStart<'_> {
+    /// Whether it is an instruction file of this job.
+    pub(super) fn is_instruction(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        is_instruction(path) || self.fallbacks.iter().any(|fallback| fallback.as_bytes() == name)
+    }
+
+    /// Whether Codex loads it when it starts; else the agent may come upon it.
+    pub(super) fn loads(&self, path: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+        if let Some(at) = parts.iter().position(|part| DIRECTORIES.contains(part)) {
+            let skill = matches!(parts.get(at..), Some([b".agents" | b".codex", b"skills", .., b"SKILL.md"]));
+            return skill && self.on_the_way(&parts.get(..at).unwrap_or_default().join(&b'/'));
+        }
+        let Some((name, above)) = parts.split_last() else { return false };
+        let above = above.join(&b'/');
+        let beside = |other: &[u8]| if above.is_empty() { other.to_vec() } else { [above.as_slice(), other].join(&b'/') };
+        // Of each directory the first of these that is there, and no other.
+        let documents: Vec<&[u8]> = DOCUMENTS.iter().copied().chain(self.fallbacks.iter().map(String::as_bytes)).collect();
+        let Some(at) = documents.iter().position(|document| document == name) else { return false };
+        self.on_the_way(&above) && !documents.iter().take(at).any(|other| (self.delivered)(&beside(other)))
+    }
+
+    /// Whether a directory is the one where Codex starts, or lies above it.
+    fn on_the_way(&self, directory: &[u8]) -> bool {
+        let start = self.directory.map_or(&b""[..], |at| at.as_bytes());
+        directory.is_empty() || start == directory || start.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
+    }
 }
 
 /// What became of the instruction files.
@@ -225,6 +254,7 @@ mod tests {
     #[test]
     fn what_loads_at_the_start_lies_on_the_way_to_the_working_directory() {
         let sub = RepoPath::parse(b"sub/deep").unwrap();
+        let loads = |path: &str, directory| AtStart { directory, fallbacks: &[], delivered: &|_| false }.loads(path.as_bytes());
         for (path, at_top, in_sub) in [
             ("AGENTS.md", true, true),
             ("sub/AGENTS.md", false, true),
@@ -236,9 +266,21 @@ mod tests {
             (".codex/config.toml", false, false),
             (".agents/skills/a/script.sh", false, false),
             ("CLAUDE.md", false, false),
+            ("AGENTS.md/inside", false, false),
             ("src/main.rs", false, false),
         ] {
-            assert_eq!((loads_at_start(path.as_bytes(), None), loads_at_start(path.as_bytes(), Some(&sub))), (at_top, in_sub), "{path}");
+            assert_eq!((loads(path, None), loads(path, Some(&sub))), (at_top, in_sub), "{path}");
         }
+    }
+
+    #[test]
+    fn of_each_directory_the_first_document_loads() {
+        let fallbacks = ["CLAUDE.md".to_owned(), "NOTES".to_owned()];
+        let sub = RepoPath::parse(b"d").unwrap();
+        let all = ["AGENTS.md", "AGENTS.override.md", "CLAUDE.md", "d/CLAUDE.md", "d/NOTES", "e/NOTES"];
+        let codex = AtStart { directory: Some(&sub), fallbacks: &fallbacks, delivered: &|path| all.iter().any(|at| at.as_bytes() == path) };
+        let loaded: Vec<&str> = all.into_iter().filter(|path| codex.loads(path.as_bytes())).collect();
+        assert_eq!(loaded, ["AGENTS.override.md", "d/CLAUDE.md"]);
+        assert!(codex.is_instruction(b"e/NOTES") && !codex.is_instruction(b"NOTES/x"));
     }
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::beneath::{self, Cursor};
 use super::blobs::Blobs;
+use super::instructions::AtStart;
 use super::names::Name;
 use super::snapshot::Planned;
-use super::{LeftOut, Plan, ShownPath, instructions, secrets};
+use super::{LeftOut, Plan, ShownPath, secrets};
 use crate::error::Result;
 use crate::protocol::manifest::Mode;
 
@@ -124,8 +125,9 @@ pub struct SendManifest {
     pub instruction_file_count: u64,
 }
 
-/// What a delivery of this plan would send. Blocking; reads only, within bounds.
-pub fn manifest_of(plan: &Plan) -> Result<SendManifest> {
+/// What a delivery of this plan would send. Blocking; reads only, within bounds. `fallbacks` are the names that the job's Codex takes for project documents
+/// besides its own.
+pub fn manifest_of(plan: &Plan, fallbacks: &[String]) -> Result<SendManifest> {
     let summary = plan.summary();
     let mut manifest = SendManifest {
         files: summary.files,
@@ -138,6 +140,8 @@ pub fn manifest_of(plan: &Plan) -> Result<SendManifest> {
         secrets_scanned_fully: true,
         ..SendManifest::default()
     };
+    let delivered = |path: &[u8]| plan.entries.binary_search_by(|entry| entry.path.as_bytes().cmp(path)).is_ok();
+    let codex = AtStart { directory: plan.subdirectory(), fallbacks, delivered: &delivered };
     let mut scan = Scan { plan, cursor: Cursor::new(&plan.root), blobs: None, left: MAX_SCANNED, until: Instant::now() + SCAN_TIME };
     for entry in &plan.entries {
         let path = entry.path.as_bytes();
@@ -152,10 +156,10 @@ pub fn manifest_of(plan: &Plan) -> Result<SendManifest> {
         if entry.origin == Origin::Included {
             manifest.included_bytes = manifest.included_bytes.saturating_add(entry.size);
         }
-        if instructions::is_instruction(path) {
+        if codex.is_instruction(path) {
             manifest.instruction_file_count += 1;
             if manifest.instruction_files.len() < SHOWN {
-                let at_start = instructions::loads_at_start(path, plan.subdirectory());
+                let at_start = codex.loads(path);
                 manifest.instruction_files.push(InstructionFile { path: shown(), bytes: entry.size, at_start, origin: entry.origin });
             }
         }

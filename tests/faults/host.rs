@@ -49,6 +49,13 @@ pub const CASES: &[Case] = &[
         run: key_is_taken_over,
     },
     Case {
+        id: "host.key.unswept",
+        fault: "kill -9 of a start with a key, and no sweep before the next start",
+        step: "the key's name is held",
+        points: &["start.key_held"],
+        run: key_is_taken_over_whole,
+    },
+    Case {
         id: "host.key.renamed",
         fault: "kill -9 of a start with a key",
         step: "the key's holder has become the job",
@@ -122,6 +129,16 @@ pub fn the_job(world: &World) -> String {
     }
 }
 
+/// The only job there is beside another.
+pub fn job_but(world: &World, other: &str) -> String {
+    let mut jobs = world.jobs();
+    jobs.retain(|job| job != other);
+    match jobs.as_slice() {
+        [job] => job.clone(),
+        jobs => panic!("one job more was expected: {jobs:?}"),
+    }
+}
+
 /// Nothing was handed out, so nothing may be left.
 pub fn no_job(world: &World) -> Row {
     let begun = std::time::Instant::now();
@@ -186,5 +203,24 @@ fn key_is_taken_over() -> Row {
     assert_eq!(code, Some(0), "{out}{err}");
     let took = begun.elapsed().as_secs_f64();
     let row = world.aftermath(&job_id(&out), &UNHARMED);
+    Row { note: format!("the next start with the key took {took:.1} s"), ..row }
+}
+
+/// Whoever takes a key over takes the dead one's volumes away too. Left alone they would look like those of a job that was removed from outside: they are older than
+/// the gateway, which cannot say that it never heard of them, and so they came back as a job of their own.
+fn key_is_taken_over_whole() -> Row {
+    let world = World::with(&[]);
+    let start = ["delegate", "--json", "--detach", "--idempotency-key", "k", "--", &quick_task()];
+    killed(&world, &start, "start.key_held");
+    assert_eq!(world.env.leftovers().len(), 3, "the killed start has made a container and two volumes: {:?}", world.env.leftovers());
+    let begun = std::time::Instant::now();
+    // Nothing that sweeps comes before it; its own sweep begins when the job is made.
+    let (code, out, err) = world.run(&start, &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (took, job) = (begun.elapsed().as_secs_f64(), job_id(&out));
+    let others: Vec<String> = world.env.leftovers().into_iter().filter(|name| !name.contains(&job)).collect();
+    assert_eq!(others, Vec::<String>::new(), "of the start that was killed");
+    assert_eq!(the_job(&world), job, "and no job that came back");
+    let row = world.aftermath(&job, &UNHARMED);
     Row { note: format!("the next start with the key took {took:.1} s"), ..row }
 }

@@ -13,6 +13,7 @@ mod support;
 
 mod account;
 mod case;
+mod continuing;
 mod controls;
 mod coverage;
 mod document;
@@ -46,6 +47,7 @@ fn cases() -> Vec<Case> {
     [
         host::CASES,
         host_end::CASES,
+        continuing::CASES,
         init::CASES,
         engine::cases().as_slice(),
         hands::cases().as_slice(),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anchorhold::protocol::manifest::Mode;
 use serde_json::{Value, json};
 
-use super::targets::{answer, assert_clean_path, display, patch, policy, review, trees, within};
+use super::targets::{answer, assert_clean_path, display, patch, policy, review, settings, trees, within};
 
 /// Whether a judge refuses.
 fn refuses(judge: impl FnOnce()) -> bool {
@@ -138,4 +138,28 @@ fn the_judge_of_reviews_refuses_what_no_reader_may_let_through() {
     review::judge_fault("findings[3].severity is not one of the words");
     assert!(refuses(|| review::judge_fault("findings[3].severity is not URGENT")));
     assert!(refuses(|| review::judge_fault("passwd is missing")));
+}
+
+#[test]
+fn the_judge_of_settings_refuses_what_runs_leads_elsewhere_or_is_told() {
+    use anchorhold::job::Inherited;
+    use anchorhold::protocol::request::JobKind;
+    let text = "instructions = \"a\"\nnotify = \"b\"\nmodel = \"m\"\nproject_doc_fallback_filenames = [\"CLAUDE.md\", \"x\"]\n";
+    let of = |key: &str, line: &str| Inherited { config: vec![(key.to_owned(), line.to_owned())], ..Inherited::default() };
+    let judge = |found: &Inherited, kind| settings::judge(text, kind, found);
+    judge(&of("instructions", "\"a\""), JobKind::Delegate);
+    judge(&of("project_doc_fallback_filenames", "[\"CLAUDE.md\"]"), JobKind::Review);
+    let mut told = Inherited::default();
+    told.report.taken.push("a".to_owned());
+    for bad in [
+        of("notify", "\"b\""),
+        of("instructions", "\"b\""),
+        of("instructions", "\"a\"\nnotify = 1"),
+        of("project_doc_fallback_filenames", "[\"CLAUDE.md\"]"),
+        Inherited { model: Some("n".to_owned()), ..Inherited::default() },
+        Inherited { instructions: Some("a".to_owned()), ..Inherited::default() },
+        told,
+    ] {
+        assert!(refuses(|| judge(&bad, JobKind::Delegate)), "{bad:?}");
+    }
 }

@@ -64,7 +64,7 @@ macro_rules! smoke_runs {
     };
 }
 
-smoke_runs! { answer changes diff display download events ignore ledger lines listing log manifest patch path policy program review trees }
+smoke_runs! { answer changes diff display download events ignore ledger lines listing log manifest patch path policy program review settings trees }
 
 #[test]
 fn every_target_is_run_and_every_corpus_has_a_target() {

@@ -367,7 +367,7 @@ fn instruction_files_are_those_of_the_base() {
         planned.change.instruction_files,
         [".agents/skills", ".codex", ".codex/config.toml", "AGENTS.md", "AGENTS.override.md", "by-link/AGENTS.md", "gone/AGENTS.md", "new/AGENTS.md"]
     );
-    let manifest = manifest_of(&planned.plan).unwrap();
+    let manifest = manifest_of(&planned.plan, &[]).unwrap();
     assert!(
         manifest
             .instruction_files

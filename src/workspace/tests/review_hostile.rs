@@ -36,7 +36,7 @@ fn nothing_in_the_configuration_runs() {
     let left = repo.review(&branch("before"));
     assert!(text(&left).contains("-one\n+two\n"), "{}", text(&left));
     assert_eq!(paths(&repo.review(&commit("HEAD"))), paths(&left));
-    manifest_of(&left.plan).unwrap();
+    manifest_of(&left.plan, &[]).unwrap();
     assert_eq!(unpack(left.plan).tree[b"evil.txt".as_slice()], file("two\n"));
     assert_eq!(unpack(lying.plan).tree[b"evil.txt".as_slice()], file("three\n"));
     assert_eq!(markers(&repo), Vec::<String>::new());

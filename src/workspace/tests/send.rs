@@ -42,9 +42,9 @@ fn with_ignored() -> Repo {
 fn ignored_files_are_sent_only_when_asked_and_listed_by_themselves() {
     let repo = with_ignored();
     assert!(!repo.snapshot().tree.contains_key(b".env".as_slice()));
-    assert_eq!(manifest_of(&repo.plan().unwrap()).unwrap().included_count, 0);
+    assert_eq!(manifest_of(&repo.plan().unwrap(), &[]).unwrap().included_count, 0);
     let plan = repo.plan_with(WITH).unwrap();
-    let manifest = manifest_of(&plan).unwrap();
+    let manifest = manifest_of(&plan, &[]).unwrap();
     assert_eq!(named(&manifest, Origin::Included), [".env", "build/lib.o", "link", "vendor/deep/y.jar"]);
     assert_eq!(manifest.included.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), named(&manifest, Origin::Included));
     assert!(manifest.secret_looking.iter().any(|secret| secret.path.path == ".env" && secret.origin == Origin::Included));
@@ -88,7 +88,7 @@ fn a_change_under_review_does_not_say_what_is_included() {
     repo.git(&["commit", "-q", "-am", "Evil"]);
     let planned = repo.review(&ReviewRequest { include_ignored: true, ..branch("main") });
     assert_eq!(planned.change.files.len(), 1, "what is included is no part of the change");
-    let manifest = manifest_of(&planned.plan).unwrap();
+    let manifest = manifest_of(&planned.plan, &[]).unwrap();
     assert_eq!(named(&manifest, Origin::Included), [".env", "build/lib.o", "link", "vendor/deep/y.jar"]);
     assert_eq!(named(&manifest, Origin::Commit).len(), 5);
     assert_eq!(unpack(planned.plan).tree[b".worktreeinclude".as_slice()], file("*\n"));
@@ -113,7 +113,7 @@ fn the_manifest_is_what_would_be_sent() {
     super::snapshot::fifo(&repo.path("dir/b.txt"));
     let plan = repo.plan().unwrap();
     let before = fingerprint(&repo.top());
-    let manifest = manifest_of(&plan).unwrap();
+    let manifest = manifest_of(&plan, &[]).unwrap();
     assert_eq!(fingerprint(&repo.top()), before);
     let secret: Vec<_> = manifest.secret_looking.iter().map(|s| s.path.path.as_str()).collect();
     assert_eq!(secret, ["id_rsa", "src/client.rs"]);
@@ -153,6 +153,6 @@ fn what_was_not_looked_at_is_said() {
     let repo = Repo::new();
     repo.write("big.txt", "x".repeat(300 << 10));
     repo.commit("Big");
-    let manifest = manifest_of(&repo.plan().unwrap()).unwrap();
+    let manifest = manifest_of(&repo.plan().unwrap(), &[]).unwrap();
     assert!(!manifest.secrets_scanned_fully && manifest.entry_count == 4);
 }

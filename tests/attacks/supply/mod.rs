@@ -1,5 +1,7 @@
-//! The image that a job runs in: whose it is, and what it may decide; and what comes in from the user's own Codex.
+//! The image that a job runs in: whose it is, and what it may decide; what comes in from the user's own Codex, and from a job
+//! that another goes on with.
 
+mod continuing;
 mod inherit;
 
 use anchorhold::process;
@@ -10,7 +12,7 @@ use crate::export::host;
 use crate::support::rehearsal::{Step, task};
 use crate::support::{Repo, docker};
 
-pub const GROUPS: &[Group] = &[GROUP, inherit::GROUP];
+pub const GROUPS: &[Group] = &[GROUP, inherit::GROUP, continuing::GROUP];
 
 const GROUP: Group = Group {
     name: "supply",

@@ -19,6 +19,7 @@ mod path;
 pub mod policy;
 mod program;
 pub mod review;
+pub mod settings;
 pub mod trees;
 mod unpatch;
 
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "policy", run: policy::run, seeds: policy::seeds, smoke: 9000 },
     Target { name: "program", run: program::run, seeds: program::seeds, smoke: 15_000 },
     Target { name: "review", run: review::run, seeds: review::seeds, smoke: 9000 },
+    Target { name: "settings", run: settings::run, seeds: settings::seeds, smoke: 9000 },
     Target { name: "trees", run: trees::run, seeds: trees::seeds, smoke: 18_000 },
 ];
 
