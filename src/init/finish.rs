@@ -15,11 +15,11 @@ use super::progress::now_unix_ms;
 use super::session;
 use crate::codex::command::LAST_MESSAGE;
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::paths::{self, out};
 use crate::protocol::request::JobKind;
 use crate::protocol::result::{Seal, SealedResult};
+use crate::{fault, weaken};
 
 /// Longest last message that is kept.
 const MAX_LAST_MESSAGE: u64 = 1 << 20;
@@ -136,7 +136,8 @@ fn no_changes() -> Result<Seal> {
 
 /// Copies the first bytes of what the agent wrote, if it is a regular file: it may have put anything there.
 fn keep_file(source: &str, target: &Path, most: u64) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let links = if weaken::off("seal.links") { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let flags = OFlags::RDONLY | links | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(source, flags, FileMode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(()),

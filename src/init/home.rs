@@ -8,6 +8,7 @@ use std::path::Path;
 use super::session;
 use crate::protocol::paths;
 use crate::protocol::request::{CodexSettings, RulesFile};
+use crate::weaken;
 
 /// Deepest directory of the template that is copied; Codex 0.169 has four.
 const DEEPEST: usize = 8;
@@ -62,7 +63,7 @@ pub(super) fn prepare_review() -> io::Result<()> {
 }
 
 fn lay_out_review(dir: &Path, delivered: &Path) -> io::Result<()> {
-    own_directory(dir, 0o755)?;
+    own_directory(dir, if weaken::off("review.root_owned") { 0o777 } else { 0o755 })?;
     let name = |path: &'static str| Path::new(path).file_name().map(|name| dir.join(name)).ok_or(io::ErrorKind::InvalidInput);
     let (diff, schema) = (name(paths::DIFF)?, name(paths::SCHEMA)?);
     fs::copy(delivered, &diff)?;

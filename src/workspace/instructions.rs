@@ -20,6 +20,7 @@ use super::trees::{Tree, TreeEntry};
 use crate::error::Result;
 use crate::protocol::manifest::Mode;
 use crate::protocol::repo_path::RepoPath;
+use crate::weaken;
 
 /// Names of files, in any directory.
 const FILES: [&[u8]; 3] = [b"AGENTS.md", b"AGENTS.override.md", b"CLAUDE.md"];
@@ -96,6 +97,9 @@ pub(super) fn from_base(
     blobs: &mut dyn FnMut() -> Result<Blobs>,
     summary: &mut SnapshotSummary,
 ) -> Result<Replaced> {
+    if weaken::off("review.base_instructions") {
+        return Ok(Replaced { entries, touched: Vec::new() });
+    }
     let mut found = Replaced::default();
     let mut links = Links { base, reader: None, start: blobs };
     let mut added: Vec<Planned> = Vec::new();

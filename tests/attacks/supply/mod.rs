@@ -1,8 +1,9 @@
-//! The image that a job runs in: whose it is, and what it may decide; what comes in from the user's own Codex, and from a job
-//! that another goes on with.
+//! The image that a job runs in: whose it is, and what it may decide; what comes in from the user's own Codex, from a job
+//! that another goes on with, and with a change under review.
 
 mod continuing;
 mod inherit;
+mod reviewing;
 
 use anchorhold::process;
 
@@ -12,7 +13,7 @@ use crate::export::host;
 use crate::support::rehearsal::{Step, task};
 use crate::support::{Repo, docker};
 
-pub const GROUPS: &[Group] = &[GROUP, inherit::GROUP, continuing::GROUP];
+pub const GROUPS: &[Group] = &[GROUP, inherit::GROUP, continuing::GROUP, reviewing::GROUP];
 
 const GROUP: Group = Group {
     name: "supply",
