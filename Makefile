@@ -121,7 +121,8 @@ man: build ## the manual pages, in MAN_DIR (target/man)
 
 # Clients that npm has: what the README says is tried with them, too. They want the network of their registry, so this is no part of `make test`.
 CLIENTS := $(TARGET_DIR)/clients
-CLIENT_PACKAGES := @anthropic-ai/claude-code @google/gemini-cli
+# The versions that were tried; another may be given.
+CLIENT_PACKAGES := @anthropic-ai/claude-code@2.1.332 @google/gemini-cli@0.61.0
 .PHONY: clients
 clients: image ## the README's lines with the clients that can be had: Codex, Claude Code, Gemini CLI
 	@images/codex.sh "$(TARGET_DIR)/codex"

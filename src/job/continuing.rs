@@ -126,7 +126,7 @@ pub(super) async fn find(core: &Core, before: &JobId, workspace: &Path) -> Resul
 /// What went wrong, or that somebody has removed the job meanwhile, which explains it.
 async fn gone(core: &Core, before: &JobId, other: Error) -> Error {
     match status::observe(core, before).await {
-        Ok(None) => super::id::not_found(),
+        Ok(None) => Error::new(Code::JobNotFound, "go on with the job: it was consumed or removed meanwhile").with_hint("start a new job"),
         _ => other,
     }
 }

@@ -7,7 +7,7 @@ use crate::host::{NEVER_RAN, UNHARMED, job_but, killed};
 use crate::world::{Expected, World, job_id, quick_task};
 
 /// A job whose delivery failed: it says why, and never ran.
-const UNDELIVERED: Expected = Expected { states: &["failed", "interrupted"], reasons: &["delivery_failed", "interrupted"], patches: &["none"] };
+const UNDELIVERED: Expected = Expected { states: &["failed"], reasons: &["failed"], patches: &["none"] };
 
 pub const CASES: &[Case] = &[
     Case {
