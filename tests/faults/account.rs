@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::docker;
+use crate::support::{Pauses, docker};
 use crate::world::World;
 
 /// One control request to this user's gateway; `None` where it does not answer.
@@ -33,6 +33,7 @@ pub fn slots_in_use(world: &World) -> Option<u64> {
 /// The gateway's account of a job.
 pub fn of_job(world: &World, job: &str) -> Value {
     let begun = std::time::Instant::now();
+    let mut pauses = Pauses::new();
     loop {
         if let Some(account) = ask(world, &json!({"op": "job", "job_id": job}))
             && account["type"] == "job"
@@ -40,20 +41,21 @@ pub fn of_job(world: &World, job: &str) -> Value {
             return account;
         }
         assert!(begun.elapsed() < crate::world::PATIENCE, "the gateway gives no account of {job}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        pauses.wait();
     }
 }
 
 /// The ledger's chain holds from its first line to its last.
 pub fn the_chain_holds(world: &World) {
     let begun = std::time::Instant::now();
+    let mut pauses = Pauses::new();
     loop {
         let (code, out, err) = world.run(&["audit", "verify", "--json"], &[]);
         if code == Some(0) {
             return;
         }
         assert!(begun.elapsed() < crate::world::PATIENCE && code != Some(12), "the ledger: {code:?} {out}{err}");
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        pauses.wait();
     }
 }
 
@@ -73,8 +75,9 @@ pub fn restarts(world: &World) -> u64 {
 /// No slot is held once nothing runs.
 pub fn every_slot_is_free(world: &World) {
     let begun = std::time::Instant::now();
+    let mut pauses = Pauses::new();
     while slots_in_use(world) != Some(0) {
         assert!(begun.elapsed() < crate::world::PATIENCE, "a slot is held by nobody");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        pauses.wait();
     }
 }

@@ -151,11 +151,13 @@ pub fn no_job(world: &World) -> Row {
 /// Waits for the first job of a user.
 pub fn appears(world: &World) -> String {
     let begun = std::time::Instant::now();
+    let mut pauses = crate::support::Pauses::new();
     loop {
         if let [job] = world.jobs().as_slice() {
             return job.clone();
         }
         assert!(begun.elapsed() < crate::world::PATIENCE, "no job");
+        pauses.wait();
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::case::Row;
 use crate::support::rehearsal::{Step, task};
 use crate::support::weakened::{product_image, weakened_image, weakened_program};
-use crate::support::{Repo, TestEnv, docker};
+use crate::support::{Pauses, Repo, TestEnv, docker};
 
 /// Long enough for a slow, shared machine; whoever meets it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(150);
@@ -138,23 +138,25 @@ impl World {
     /// Waits until a job's status is as wanted.
     pub fn wait_for(&self, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
+        let mut pauses = Pauses::new();
         loop {
             let status = self.status(job);
             if wanted(&status) {
                 return status;
             }
             assert!(begun.elapsed() < self.patience, "never as wanted: {status:#}");
-            std::thread::sleep(Duration::from_millis(100));
+            pauses.wait();
         }
     }
 
     /// Waits until the agent of a job has done its first deed: the file that it leaves is there.
     pub fn wait_until_it_ran(&self, job: &str) {
         let begun = Instant::now();
+        let mut pauses = Pauses::new();
         let file = format!("{}:/workspace/once.txt", Self::container(job));
         while self.env.docker(&["cp", &file, "-"]).is_empty() {
             assert!(begun.elapsed() < self.patience, "its agent did nothing: {:#}", self.status(job));
-            std::thread::sleep(Duration::from_millis(200));
+            pauses.wait();
         }
     }
 
@@ -217,6 +219,7 @@ impl World {
     /// No container, volume, pass, temporary file or process of this user. Orphaned volumes are swept when they are half a minute old.
     pub fn nothing_is_left(&self) {
         let begun = Instant::now();
+        let mut pauses = Pauses::new();
         loop {
             let left = self.leaks();
             let (code, out, err) = self.run(&["gc", "--json"], &[]);
@@ -226,7 +229,7 @@ impl World {
                 return;
             }
             assert!(begun.elapsed() < self.patience, "left: {left:#?}; swept: {swept:#}");
-            std::thread::sleep(Duration::from_millis(300));
+            pauses.wait();
         }
     }
 

@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod environment;
 pub mod http;
 pub mod own_engine;
+mod pauses;
 pub mod provider;
 pub mod python;
 pub mod rehearsal;
@@ -27,6 +28,7 @@ use anchorhold::process;
 use serde_json::Value;
 
 pub use environment::{Environment, Repository};
+pub use pauses::Pauses;
 pub use repo::Repo;
 pub use tree::Tree;
 
@@ -246,13 +248,14 @@ impl TestEnv {
     #[track_caller]
     pub fn wait_for(&self, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
+        let mut pauses = Pauses::new();
         loop {
             let status = self.run(&["status", "--json", job]).flat();
             if wanted(&status) {
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "never as wanted: {status:#}");
-            std::thread::sleep(Duration::from_millis(100));
+            pauses.wait();
         }
     }
 
