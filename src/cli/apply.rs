@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::args::JobArg;
+use super::ended::Ended;
 use super::output::Output;
-use super::{delegate, follow, job_ref, render};
+use super::render;
 use crate::error::{Code, Error, Result};
 use crate::job::Jobs;
 use crate::workspace;
@@ -14,21 +14,15 @@ use crate::workspace;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    job: JobArg,
+    ended: Ended,
     /// Only say whether the changes apply
     #[arg(long)]
     check: bool,
-    /// Another checkout of the same repository [default: the one that the job was started for]
-    #[arg(long, short = 'C', value_name = "DIR")]
-    workspace: Option<PathBuf>,
 }
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
-    let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = follow::result(jobs, &id).await?;
-    if let Some(e) = render::nothing_known(&result) {
-        return Err(e);
-    }
+    let result = args.ended.result(jobs).await?;
+    let id = &result.status.job_id;
     let Some(patch) = &result.patch else {
         if out.json() {
             out.document(json!({ "job_id": id, "applied": false, "no_changes": true, "files": [] }));
@@ -37,10 +31,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         }
         return Ok(0);
     };
-    let directory = match &args.workspace {
-        Some(named) => delegate::workspace(Some(named))?,
-        None => result.status.workspace.clone(),
-    };
+    let directory = args.ended.directory(&result)?;
     let root = top(&directory)?;
     let applies = workspace::applies(&root, &result.changes)?;
     if !applies.ok {

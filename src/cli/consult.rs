@@ -39,13 +39,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     }
     let mut reporter = Reporter::new(out, false);
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
-    let id = started.status.job_id;
-    let again = if started.replayed { " was there already, by its idempotency key" } else { "" };
-    reporter.note(&format!("job {id}{again}"));
-    follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
-    reporter.step("collecting");
-    let result = follow::or_interrupted(&id, follow::result(jobs, &id)).await?;
-    drop(reporter);
+    let result = follow::through(jobs, started, cancel_now, reporter).await?;
     answer(out, &result, &reports)
 }
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::how::{How, Stay};
 use super::output::Output;
 use super::progress::Reporter;
 use super::{attempts, dry_run, follow, render};
 use crate::error::{Code, Error, Result};
-use crate::job::{Isolation, Jobs, MAX_ATTEMPTS, StartRequest, Work};
+use crate::job::{Jobs, MAX_ATTEMPTS, StartRequest, Work};
 use crate::telemetry::TraceContext;
 
 /// Longest task, in bytes; the same limit as over MCP.
@@ -23,73 +24,37 @@ pub(super) struct Args {
     /// A directory in a git repository; Codex starts there [default: the current directory]
     #[arg(long, short = 'C', value_name = "DIR")]
     workspace: Option<PathBuf>,
-    /// Stay until the job ends and show its result (the default)
-    #[arg(long, conflicts_with = "detach")]
-    wait: bool,
-    /// Print the job's id and end once the job has all that it needs
-    #[arg(long, short)]
-    detach: bool,
-    /// Print the patch too
-    #[arg(long, conflicts_with = "detach")]
-    diff: bool,
+    #[command(flatten)]
+    stay: Stay,
     /// Run the task so many times on one snapshot, 1 to 8, and list the patches side by side
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_ATTEMPTS)), default_value_t = 1, conflicts_with_all = ["detach", "diff"])]
     attempts: u8,
-    /// Model [default: model.default_model, else Codex's own]
-    #[arg(long, short, value_name = "MODEL")]
-    model: Option<String>,
-    /// Reasoning effort, such as low, medium or high
-    #[arg(long, value_name = "EFFORT")]
-    effort: Option<String>,
-    /// Time from the job's turn to its end, such as 90s, 30m or 2h [default: limits.deadline_seconds]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    deadline: Option<u64>,
-    /// Time that the job may wait for its turn [default: limits.queue_seconds]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    queue_timeout: Option<u64>,
-    /// Time without any sign of life after which the job ends; 0: never [default: limits.idle_seconds]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    idle: Option<u64>,
-    /// Tokens, input and output together, after which the job ends; 0: no cap [default: limits.tokens]
-    #[arg(long, value_name = "TOKENS")]
-    max_tokens: Option<u64>,
-    /// Which of your own Codex settings the job gets
-    #[arg(long, value_name = "KIND", value_parser = Isolation::VALUES, default_value = "inherit")]
-    isolation: String,
+    #[command(flatten)]
+    how: How,
     /// Also send the ignored and untracked files that the file .worktreeinclude names
     #[arg(long)]
     include_ignored: bool,
     /// Say what would be sent, and send nothing: no job, no cost
     #[arg(long, conflicts_with_all = ["detach", "diff"])]
     dry_run: bool,
-    /// The same key with the same arguments names the same job instead of starting another
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
 }
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
-    let request = StartRequest {
-        work: Work::Delegate { task: task(&args.task, std::io::stdin())? },
-        workspace_root: workspace(args.workspace.as_deref())?,
-        model: args.model,
-        reasoning_effort: args.effort,
-        isolation: Isolation::parse(&args.isolation).unwrap_or_default(),
-        deadline_seconds: args.deadline,
-        queue_seconds: args.queue_timeout,
-        idle_seconds: args.idle,
-        token_budget: args.max_tokens,
-        on_behalf: false,
-        include_ignored: args.include_ignored,
-        idempotency_key: args.idempotency_key,
-        trace: trace(),
-    };
+    let work = Work::Delegate { task: task(&args.task, std::io::stdin())? };
+    let request = args.how.request(work, workspace(args.workspace.as_deref())?);
+    let request = StartRequest { include_ignored: args.include_ignored, ..request };
     if args.dry_run {
         return dry_run::run(out, jobs, request).await;
     }
     if args.attempts > 1 {
         return attempts::run(out, jobs, request, args.attempts).await;
     }
-    if args.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, args.diff).await }
+    start(out, jobs, request, &args.stay).await
+}
+
+/// Starts it, and stays or does not.
+pub(super) async fn start(out: &Output, jobs: &Jobs, request: StartRequest, stay: &Stay) -> Result<u8> {
+    if stay.detach { detach(out, jobs, request).await } else { wait(out, jobs, request, stay.diff).await }
 }
 
 /// The place in a trace that the environment names, as other tools hand it on.
@@ -97,7 +62,7 @@ pub(super) fn trace() -> Option<TraceContext> {
     TraceContext::parse(&std::env::var("TRACEPARENT").ok()?, std::env::var("TRACESTATE").ok().as_deref())
 }
 
-pub(super) async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> {
+async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> Result<u8> {
     let started = jobs.start(request).await?;
     let id = started.status.job_id.clone();
     if !out.json() {
@@ -114,16 +79,10 @@ pub(super) async fn detach(out: &Output, jobs: &Jobs, request: StartRequest) -> 
     Ok(0)
 }
 
-pub(super) async fn wait(out: &Output, jobs: &Jobs, request: StartRequest, with_patch: bool) -> Result<u8> {
+async fn wait(out: &Output, jobs: &Jobs, request: StartRequest, with_patch: bool) -> Result<u8> {
     let mut reporter = Reporter::new(out, false);
     let (started, cancel_now) = follow::start(jobs, request, &mut reporter).await?;
-    let id = started.status.job_id;
-    let again = if started.replayed { " was there already, by its idempotency key" } else { "" };
-    reporter.note(&format!("job {id}{again}"));
-    follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
-    reporter.step("collecting");
-    let result = follow::or_interrupted(&id, follow::result(jobs, &id)).await?;
-    drop(reporter);
+    let result = follow::through(jobs, started, cancel_now, reporter).await?;
     Ok(render::show_result(out, &result, with_patch, true))
 }
 

@@ -1,12 +1,10 @@
 //! `fetch`: a person's verb. It writes an ended job's changes as a commit into the repository, under a reference of its own.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
-use super::args::JobArg;
+use super::ended::Ended;
 use super::output::Output;
-use super::{delegate, follow, job_ref, render};
+use super::render;
 use crate::error::Result;
 use crate::job::Jobs;
 use crate::workspace::fetch::Fetched;
@@ -14,18 +12,12 @@ use crate::workspace::fetch::Fetched;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    job: JobArg,
-    /// Another checkout of the same repository [default: the one that the job was started for]
-    #[arg(long, short = 'C', value_name = "DIR")]
-    workspace: Option<PathBuf>,
+    ended: Ended,
 }
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
-    let id = job_ref::resolve(jobs, &args.job.job).await?;
-    let result = follow::result(jobs, &id).await?;
-    if let Some(e) = render::nothing_known(&result) {
-        return Err(e);
-    }
+    let result = args.ended.result(jobs).await?;
+    let id = &result.status.job_id;
     if result.changes.is_empty() {
         if out.json() {
             out.document(json!({ "job_id": id, "reference": null, "no_changes": true, "files": [] }));
@@ -34,10 +26,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: &Args) -> Result<u8> {
         }
         return Ok(0);
     }
-    let directory = match &args.workspace {
-        Some(named) => delegate::workspace(Some(named))?,
-        None => result.status.workspace.clone(),
-    };
+    let directory = args.ended.directory(&result)?;
     let fetched = jobs.fetch(&result, &directory).await?;
     if out.json() {
         out.document(json!({

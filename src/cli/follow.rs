@@ -88,6 +88,16 @@ pub(super) async fn to_the_end(jobs: &Jobs, id: &JobId, cancel_now: bool, report
     }
 }
 
+/// Follows a job that was just started to its end, and gives its result.
+pub(super) async fn through(jobs: &Jobs, started: StartedJob, cancel_now: bool, mut reporter: Reporter<'_>) -> Result<JobResult> {
+    let id = started.status.job_id;
+    let again = if started.replayed { " was there already, by its idempotency key" } else { "" };
+    reporter.note(&format!("job {id}{again}"));
+    to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
+    reporter.step("collecting");
+    or_interrupted(&id, result(jobs, &id)).await
+}
+
 /// Waits for something about an ended job. Since Ctrl-C was caught before, it has to be caught here too.
 pub(super) async fn or_interrupted<T>(id: &JobId, wait: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {

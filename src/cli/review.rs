@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::how::How;
 use super::output::Output;
 use super::progress::Reporter;
 use super::reports::{self, FailOn, Report, Reports};
 use super::{delegate, dry_run, follow};
 use crate::error::{Code, Error, Result};
-use crate::job::{Additions, Begun, Isolation, JobId, JobResult, Jobs, StartRequest, Work};
+use crate::job::{Additions, Begun, JobId, JobResult, Jobs, StartRequest, Work};
 use crate::protocol::result::{Reason, Usage};
 use crate::review::format::{Context, Format, json as json_form};
 use crate::review::{Facts, Review, ReviewScope, Verdict};
@@ -56,62 +57,27 @@ pub(super) struct RunArgs {
     /// A directory in a git repository [default: the current directory]
     #[arg(long, short = 'C', value_name = "DIR")]
     workspace: Option<PathBuf>,
-    /// Model [default: model.default_model, else Codex's own]
-    #[arg(long, short, value_name = "MODEL")]
-    model: Option<String>,
-    /// Reasoning effort, such as low, medium or high
-    #[arg(long, value_name = "EFFORT")]
-    effort: Option<String>,
-    /// Time from the job's turn to its end, such as 90s, 30m or 2h [default: limits.deadline_seconds]
-    #[arg(long, value_name = "TIME", value_parser = delegate::seconds)]
-    deadline: Option<u64>,
-    /// Time that the job may wait for its turn [default: limits.queue_seconds]
-    #[arg(long, value_name = "TIME", value_parser = delegate::seconds)]
-    queue_timeout: Option<u64>,
-    /// Time without any sign of life after which the job ends; 0: never [default: limits.idle_seconds]
-    #[arg(long, value_name = "TIME", value_parser = delegate::seconds)]
-    idle: Option<u64>,
-    /// Tokens, input and output together, after which the job ends; 0: no cap [default: limits.tokens]
-    #[arg(long, value_name = "TOKENS")]
-    max_tokens: Option<u64>,
-    /// Which of your own Codex settings the job gets
-    #[arg(long, value_name = "KIND", value_parser = Isolation::VALUES, default_value = "inherit")]
-    isolation: String,
+    #[command(flatten)]
+    pub(super) how: How,
     /// Also send the ignored and untracked files that the file .worktreeinclude names; of commits, the base's
     #[arg(long)]
     include_ignored: bool,
     /// Say what would be sent, and send nothing: no job, no report, no cost
     #[arg(long, conflicts_with_all = ["format", "output"])]
     pub(super) dry_run: bool,
-    /// The same key with the same arguments names the same job instead of starting another; the job is kept
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
 }
 
 impl RunArgs {
     pub(super) fn request(self, work: Work) -> Result<StartRequest> {
-        Ok(StartRequest {
-            work,
-            workspace_root: delegate::workspace(self.workspace.as_deref())?,
-            model: self.model,
-            reasoning_effort: self.effort,
-            isolation: Isolation::parse(&self.isolation).unwrap_or_default(),
-            deadline_seconds: self.deadline,
-            queue_seconds: self.queue_timeout,
-            idle_seconds: self.idle,
-            token_budget: self.max_tokens,
-            on_behalf: false,
-            include_ignored: self.include_ignored,
-            idempotency_key: self.idempotency_key,
-            trace: delegate::trace(),
-        })
+        let request = self.how.request(work, delegate::workspace(self.workspace.as_deref())?);
+        Ok(StartRequest { include_ignored: self.include_ignored, ..request })
     }
 }
 
 pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     // Whatever can fail for free fails before a token is spent.
     let reports = args.reports.checked(out.json(), &Format::ALL)?;
-    let keep = args.keep || args.run.idempotency_key.is_some();
+    let keep = args.keep || args.run.how.idempotency_key.is_some();
     let scope = match (args.base, args.commit) {
         (Some(base), _) => ReviewScope::Branch { base },
         (None, Some(commit)) => ReviewScope::Commit { commit },
@@ -120,7 +86,7 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
     let untracked = Untracked::parse(&args.untracked).unwrap_or_default();
     let change = ReviewRequest { paths: args.paths, untracked, ..ReviewRequest::new(scope) };
     let more = Additions { extra_context: args.context.as_deref().map(added).transpose()?, ..Additions::default() };
-    let model = args.run.model.clone();
+    let model = args.run.how.model.clone();
     let dry = args.run.dry_run;
     let request = args.run.request(Work::Review { change, more })?;
     if dry {
@@ -140,13 +106,8 @@ pub(super) async fn run(out: &Output, jobs: &Jobs, args: Args) -> Result<u8> {
             return Ok(0);
         }
     };
-    let id = started.status.job_id;
-    let again = if started.replayed { " was there already, by its idempotency key" } else { "" };
-    reporter.note(&format!("job {id}{again}"));
-    follow::to_the_end(jobs, &id, cancel_now, &mut reporter).await?;
-    reporter.step("collecting");
-    let result = follow::or_interrupted(&id, follow::result(jobs, &id)).await?;
-    drop(reporter);
+    let result = follow::through(jobs, started, cancel_now, reporter).await?;
+    let id = result.status.job_id.clone();
     let (code, written) = report(out, &result, &reports, args.fail_on, false)?;
     let whole = result.review.as_ref().is_some_and(|review| !review.partial);
     if keep || !whole || !written {

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use sha2::Digest as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,11 +19,10 @@ use super::part::{self, Places, UnpackAnswer, UnpackOrders};
 use super::progress::{Reporter, now_unix_ms};
 use super::reaper::{Ended, Reaper};
 use super::slot::{self, SlotEvent};
-use super::spool::{Spool, SpoolWriter};
 use super::state::{Facts, State};
-use super::{clock, finish, home, idle, launch, names, unpack, watch};
-use crate::codex::command::{self, FORWARDER_PORT};
-use crate::codex::events::{Events, Lines};
+use super::{clock, finish, home, idle, names, unpack, watch};
+use crate::codex::command::FORWARDER_PORT;
+use crate::codex::events::Events;
 use crate::error::{Code, Error, Result};
 use crate::protocol::PROTOCOL_VERSION;
 use crate::protocol::connection::{Channel, Preamble};
@@ -40,12 +37,6 @@ use crate::{fault, weaken};
 const MAX_REQUEST: u64 = 8 << 20;
 /// Threads for unpacking.
 const MAX_WORKERS: usize = 4;
-const EVENTS_HEAD: u64 = 4 << 20;
-const EVENTS_HALF: u64 = 2 << 20;
-const STDERR_HEAD: u64 = 128 << 10;
-const STDERR_HALF: u64 = 64 << 10;
-/// What Codex 0.169 says when its helper is missing; it then ends well without having done anything.
-const CODE_MODE_FAILURE: &[u8] = b"failed to spawn code-mode host";
 /// Seconds to wait for the last process to die.
 const KILL_SECONDS: u32 = 8;
 
@@ -70,31 +61,21 @@ pub struct Cell {
     pub stop: Stop,
     /// Survives a kill.
     pub state: State,
-    facts: Mutex<Facts>,
-    events: Mutex<Events>,
-    reporter: Mutex<Reporter>,
-    provider: Mutex<Provider>,
+    pub(super) facts: Mutex<Facts>,
+    pub(super) events: Mutex<Events>,
+    pub(super) reporter: Mutex<Reporter>,
+    pub(super) provider: Mutex<Provider>,
     gateway_broken: Arc<AtomicBool>,
     /// Bytes of model answers so far.
     pub answer_bytes: Arc<AtomicU64>,
     delivered_bytes: AtomicU64,
     delivered_entries: AtomicU64,
     kills_before: Option<u64>,
-    dropped_events: AtomicU64,
+    pub(super) dropped_events: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Codex's events on disk.
-pub fn events_spool() -> Spool {
-    Spool::new(Path::new(paths::JOB_OUT), "events", if weaken::off("init.spool") { u64::MAX } else { EVENTS_HEAD }, EVENTS_HALF)
-}
-
-/// Codex's standard error on disk.
-pub fn stderr_spool() -> Spool {
-    Spool::new(Path::new(paths::JOB_OUT), "stderr", STDERR_HEAD, STDERR_HALF)
 }
 
 /// PID 1.
@@ -229,11 +210,11 @@ fn read_request() -> Result<JobRequest> {
 
 /// What runs beside the driver while there is a Codex.
 #[derive(Default)]
-struct Running {
+pub(super) struct Running {
     /// Forwarder, slot, watcher: ended before the seal.
-    helpers: JoinSet<()>,
+    pub(super) helpers: JoinSet<()>,
     /// Readers of Codex's pipes: they end when the last writer is dead.
-    pumps: JoinSet<()>,
+    pub(super) pumps: JoinSet<()>,
 }
 
 impl Cell {
@@ -507,103 +488,6 @@ impl Cell {
         self.delivered_bytes.store(answer.disk_bytes, Ordering::Relaxed);
         self.delivered_entries.store(answer.entries, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn start_codex(self: &Arc<Self>, running: &mut Running) -> Result<Pid> {
-        let failed = |e: std::io::Error| Error::internal("start Codex").with_source(e);
-        let line = command::command_line(&self.request.codex)?;
-        let args = launch::arguments(self.request.agent_uid, self.request.disk_bytes, self.request.subdirectory.as_ref(), &line.program, &line.args);
-        let (events, stderr) = (events_spool().writer().map_err(failed)?, stderr_spool().writer().map_err(failed)?);
-        let mut command = crate::process::command("/proc/self/exe", Path::new("/"));
-        command.env_clear();
-        if weaken::off("init.environment") {
-            command.envs(std::env::vars_os());
-        }
-        command.envs(line.env).envs(weaken::environment()).args(args).stdin(std::process::Stdio::piped());
-        let (mut child, pid) = self.reaper.spawn(&mut command).map_err(failed)?;
-        if let Some(stdin) = child.stdin.take() {
-            let mut stdin = pipe::Sender::from_owned_fd(stdin.into()).map_err(failed)?;
-            let cell = Arc::clone(self);
-            running.helpers.spawn(async move {
-                // A Codex that ends before it has read all is noticed by its end.
-                let _ = stdin.write_all(cell.request.prompt.as_bytes()).await;
-            });
-        }
-        if let Some(stdout) = child.stdout.take() {
-            let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
-            let cell = Arc::clone(self);
-            running.pumps.spawn(async move { cell.read_events(stdout, events).await });
-        }
-        if let Some(errors) = child.stderr.take() {
-            let errors = pipe::Receiver::from_owned_fd(errors.into()).map_err(failed)?;
-            let cell = Arc::clone(self);
-            running.pumps.spawn(async move { cell.read_stderr(errors, stderr).await });
-        }
-        Ok(pid)
-    }
-
-    async fn read_events(&self, mut pipe: pipe::Receiver, mut spool: SpoolWriter) {
-        let mut lines = Lines::default();
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            let due = lock(&self.reporter).due();
-            let read = tokio::select! {
-                read = pipe.read(&mut buffer) => read,
-                () = tokio::time::sleep_until(due.unwrap_or_else(std::time::Instant::now).into()), if due.is_some() => {
-                    lock(&self.reporter).tick();
-                    continue;
-                }
-            };
-            let Ok(read @ 1..) = read else { return };
-            let bytes = buffer.get(..read).unwrap_or_default();
-            spool.write(bytes);
-            self.dropped_events.store(spool.dropped(), Ordering::Relaxed);
-            self.take_events(&mut lines, bytes, now_unix_ms());
-        }
-    }
-
-    fn take_events(&self, lines: &mut Lines, bytes: &[u8], now: u64) {
-        let mut events = lock(&self.events);
-        let mut reporter = lock(&self.reporter);
-        let answers = lock(&self.facts).answers;
-        lines.push(bytes, |line| {
-            let activity = events.line(line, now);
-            reporter.counts(events.report.events, answers);
-            if let Some(activity) = activity {
-                reporter.activity(activity);
-            }
-        });
-    }
-
-    async fn read_stderr(&self, mut pipe: pipe::Receiver, mut spool: SpoolWriter) {
-        let mut window: Vec<u8> = Vec::new();
-        let mut buffer = vec![0; 4 << 10];
-        while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-            let bytes = buffer.get(..read).unwrap_or_default();
-            spool.write(bytes);
-            window.extend_from_slice(bytes);
-            if window.windows(CODE_MODE_FAILURE.len()).any(|part| part == CODE_MODE_FAILURE) {
-                lock(&self.events).report.code_mode_host_failed = true;
-            }
-            // What could be the start of the phrase.
-            let keep = window.len().saturating_sub(CODE_MODE_FAILURE.len());
-            window.drain(..keep);
-        }
-    }
-
-    /// After a kill of PID 1: what the spooled events said.
-    fn replay_events(&self) {
-        let mut events = Events::default();
-        let mut lines = Lines::default();
-        // What cannot be read again is not known.
-        let _ = events_spool().read(|chunk| {
-            lines.push(chunk, |line| {
-                events.line(line, 0);
-            });
-        });
-        events.report.last_event_unix_ms = None;
-        *lock(&self.events) = events;
-        lock(&self.provider).answers = self.facts().answers;
     }
 
     /// Ends everything of the job but PID 1.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode as FileMode, OFlags};
 
-use super::cell::{Cell, events_spool, stderr_spool};
+use super::cell::Cell;
+use super::codex::{events_spool, stderr_spool};
 use super::ending::Ending;
 use super::part::{self, FreeOrders, Places, SealOrders};
 use super::progress::now_unix_ms;

@@ -5,11 +5,12 @@
 //! later start, no result.json ──────────────────────────────────────────────────────────────┘
 //! later start, result.json is there ─► the same exit code again
 //! ```
-//! [`cell`] drives this and is the only place that moves a job on; everything else reports to it. PID 1 itself stays small: what takes memory or
+//! [`cell`] drives this and is the only place that moves a job on; everything else reports to it; [`codex`] starts Codex and reads what it says. PID 1 itself stays small: what takes memory or
 //! touches hostile bytes in bulk is done by a [`part`], a child that executes our own binary again and ends.
 
 pub mod cell;
 pub mod clock;
+mod codex;
 pub mod ending;
 pub mod finish;
 pub mod forward;

@@ -64,10 +64,12 @@ fn every_point_has_a_mutation(groups: &[Group]) -> Result<(), Failed> {
 }
 
 /// Points behind a second wall, so that nothing turns red when they alone are off: a control takes both away.
-const DOUBLED: [(&str, &str); 3] = [
+const DOUBLED: [(&str, &str); 5] = [
     ("gateway.proxy", "the environment that could name a proxy is cleared besides"),
     ("inherit.list", "the cell refuses a setting that is not on the list, and no job starts"),
     ("codex.settings", "the host hands over no setting that is not on the list"),
+    ("mcp.continue", "the start compares the job's directory with the caller's once more"),
+    ("continue.workspace", "the MCP server compares before it, and the command line names the job's own directory"),
 ];
 
 /// Fields of the create call that no mutation weakens, and why.

@@ -34,7 +34,14 @@ pub const GROUP: Group = Group {
     run,
     controls: &[
         Weakening::point(&["session.links"], &["S07-session-link"]),
-        Weakening::point(&["continue.workspace"], &["S07-other-workspace"]),
+        Weakening {
+            name: "any workspace's jobs",
+            // The server compares the directories before it asks, and the start does so once more.
+            points: &["mcp.continue", "continue.workspace"],
+            job: "",
+            gateway: "",
+            breaches: &["S07-other-workspace"],
+        },
         Weakening::point(&["continue.previous"], &["S07-previous-swapped"]),
     ],
     mutations: &[],
