@@ -10,7 +10,7 @@ use super::away::Absence;
 use super::labels::{Ended, JobLabels};
 use super::service::Core;
 use super::spec;
-use crate::engine::{ContainerFacts, ContainerRef, Engine, ObjectName, Removal};
+use crate::engine::{ContainerFacts, ContainerRef, ContainerState, Engine, ObjectName, Removal};
 use crate::error::{Code, Error, Result};
 use crate::protocol::result::Reason;
 use crate::{fault, weaken};
@@ -181,7 +181,7 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
 /// Where somebody removed the container meanwhile, that is how it ended: by a tombstone of whoever cancelled it, which then has the job's name, or from outside.
 async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, mut ended: Ended) -> Result<()> {
     let engine = core.engine().await?;
-    if engine.inspect_container(container).await?.is_none() {
+    if is_removed(&engine, container).await? {
         let other = finish(core, &labels.id).await?;
         // Whoever took it away may have revoked the pass before it was given.
         core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
@@ -193,6 +193,19 @@ async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef
         "Its container was removed from outside before it started; nothing has run.".clone_into(&mut ended.detail);
     }
     entomb(core, labels, container, image_id, ended).await.map(drop)
+}
+
+/// Whether the container is gone, or going: an engine that has begun to remove one no longer starts it, and shows it for a moment longer.
+async fn is_removed(engine: &Engine, container: &ContainerRef) -> Result<bool> {
+    let until = tokio::time::Instant::now() + PUT_UP_WITHIN;
+    loop {
+        match engine.inspect_container(container).await? {
+            None => return Ok(true),
+            Some(facts) if !matches!(facts.state, ContainerState::Removing | ContainerState::Dead) => return Ok(false),
+            Some(_) if tokio::time::Instant::now() >= until => return Ok(true),
+            Some(_) => tokio::time::sleep(PUT_UP_RETRY).await,
+        }
+    }
 }
 
 /// Ends a job that has not started yet; `false`: it has changed meanwhile.

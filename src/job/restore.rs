@@ -25,6 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::protocol::admin::{AdminRequest, AdminResponse};
 use crate::protocol::paths::{self, out};
 use crate::protocol::result::Reason;
+use crate::{fault, weaken};
 
 /// What a removal that is under way is given to end, where the gateway cannot say whether there is one.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ impl Word {
     /// Whether volumes of a job that has no container are left by a removal of ours, and nothing else is possible.
     pub(super) fn is_leftover(&self, job_id: &str, created_ms: u64) -> bool {
         match self {
-            _ if crate::weaken::off("fault.leftover") => true,
+            _ if weaken::off("fault.leftover") => true,
             Self::Knows { jobs, revoked, since_ms } => {
                 let named = |ids: &[String]| ids.iter().any(|id| id == job_id);
                 // Where the clocks leave a doubt, it is not taken for a leftover: that would throw work away.
@@ -143,8 +144,21 @@ pub(super) fn keep_with_volumes(spec: &mut ContainerSpec, labels: &JobLabels) ->
     Ok(())
 }
 
-/// Looks for a job that has no container; `None`: there is no such job.
+/// Looks for a job that had no container when its caller looked; `None`: there is no such job.
 pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
+    fault::point("restore.looking");
+    if let Some(seen) = find_left(core, id).await? {
+        return Ok(Some(seen));
+    }
+    // Another process may have taken away what was left between those two looks. Its tombstone comes before that, so it is there now.
+    match status::look(core, id).await? {
+        Sight::Job(seen) if !weaken::off("fault.look_again") => Ok(Some(*seen)),
+        _ => Ok(None),
+    }
+}
+
+/// What is left of a job beside a container.
+async fn find_left(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     let engine = core.engine().await?;
     let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask_within(core, &engine, GATEWAY_WITHIN));
     let mut left = left?;
@@ -155,11 +169,14 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
         }
     } else if word.is_leftover(id.as_str(), left.created_ms) {
         let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Gone, Deliverer::life);
-        if word.was_revoked(id.as_str()) || life == Life::Gone || crate::weaken::off("fault.deliverers_word") {
+        if word.was_revoked(id.as_str()) || life == Life::Gone || weaken::off("fault.deliverers_word") {
             return Ok(None);
         }
         // Removed before the gateway had heard of it: whoever delivers it meets that and leaves word.
-        return wait_for_word(core, id).await;
+        return match wait_for_word(core, id).await? {
+            None if life == Life::Alive => Err(unsaid("whoever delivers it has not yet said how it ended")),
+            seen => Ok(seen),
+        };
     } else if !known {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
         let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
@@ -168,9 +185,7 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
             if let Some(seen) = wait_for_word(core, id).await? {
                 return Ok(Some(seen));
             }
-            return Err(Error::new(Code::GatewayUnavailable, "look at the job: it has no container, and no gateway says whether it ever had one")
-                .with_hint("try again in half a minute, and run `anchorhold doctor`")
-                .with_retry_after_ms(BEGINNING_MS));
+            return Err(unsaid("no gateway says whether it ever had one"));
         }
         tokio::time::sleep(SETTLE).await;
         if let Sight::Job(seen) = status::look(core, id).await? {
@@ -190,6 +205,13 @@ pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     };
     let detail = "Its container and the volume with its result were removed from outside: nothing can be said about changes.";
     Ok(told.map(|labels| absent(core, labels, detail.to_owned())))
+}
+
+/// Nobody can say yet what became of it.
+fn unsaid(why: &str) -> Error {
+    Error::new(Code::GatewayUnavailable, format!("look at the job: it has no container, and {why}"))
+        .with_hint("try again in half a minute, and run `anchorhold doctor`")
+        .with_retry_after_ms(BEGINNING_MS)
 }
 
 /// Looks for a moment whether the job, or the word that another process leaves of it, appears.
@@ -253,7 +275,7 @@ async fn make_again(core: &Core, engine: &Engine, id: &JobId, left: Left) -> Res
                 return Err(e);
             }
             tracing::info!(job_id = %id, "its container was removed from outside: made again");
-            crate::fault::point("restore.created");
+            fault::point("restore.created");
         }
         Err(e) if e.details.get("conflict") == Some(&true.into()) => {
             // Another process was first; or somebody gave the name to something else, and then that is the answer.

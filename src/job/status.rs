@@ -9,7 +9,7 @@ use super::state::{Derived, derive};
 use super::time::rfc3339;
 use super::{JobId, JobStatus, bury, labels, log, restore, spec};
 use crate::engine::{ContainerFacts, ContainerRef, ContainerState};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::protocol::progress::{Phase, Progress};
 use crate::protocol::result::Reason;
 use crate::weaken;
@@ -124,6 +124,12 @@ pub(super) async fn look(core: &Core, id: &JobId) -> Result<Sight> {
                 name = ContainerRef::Name(spec::job_name(id)?);
             }
             _ if rows.is_empty() => return Ok(Sight::Nothing),
+            // Not by our rules, or not yet: an engine under load takes its time, and that is no answer.
+            _ if rows.iter().any(|row| !ours_to_remove(row)) => {
+                return Err(Error::new(Code::EngineError, "look at the job: its container is being removed or replaced, which takes long")
+                    .with_hint("try again in a moment")
+                    .with_retry_after_ms(1_000));
+            }
             _ => return Ok(Sight::Going),
         }
     }

@@ -23,6 +23,13 @@ pub const CASES: &[Case] = &[
         points: &["deliver.admitting"],
         run: || removed_while_delivered(&World::with(&[])),
     },
+    Case {
+        id: "hands.rm.between_looks",
+        fault: "docker rm -f of the job, and its deliverer leaves word while somebody looks",
+        step: "it is being delivered, the gateway has not heard of it",
+        points: &["deliver.admitting", "restore.looking"],
+        run: || word_between_two_looks(&World::with(&[])),
+    },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
     Case { id: "hands.rm.twice", fault: "docker rm -f, and again when it was restored", step: "Codex runs", points: &[], run: twice },
     Case { id: "hands.rm.everything", fault: "docker rm -f and both volumes", step: "Codex runs", points: &[], run: everything },
@@ -82,6 +89,27 @@ pub fn removed_while_delivered(world: &World) -> Row {
     signal(child.0.id(), "CONT");
     let told = asked.wait_with_output().expect("it ends");
     assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
+    world.aftermath(&job, &NEVER_RAN)
+}
+
+/// Who saw no container, and then no volumes because all was taken away between the two, looks for the tombstone.
+pub fn word_between_two_looks(world: &World) -> Row {
+    world.warm();
+    let deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitting=stop")]));
+    let job = appears(world);
+    wait_until_stopped(deliverer.0.id());
+    remove(&job);
+    let mut asked = Stopped(world.spawn(&["status", "--json", &job], &[("ANCHORHOLD_FAULT", "restore.looking=stop")]));
+    wait_until_stopped(asked.0.id());
+    signal(deliverer.0.id(), "CONT");
+    let filter = format!("label=anchorhold.job={job}");
+    let begun = Instant::now();
+    while !docker(&["volume", "ls", "-q", "--filter", &filter]).is_empty() {
+        assert!(begun.elapsed() < crate::world::PATIENCE, "the deliverer leaves its volumes");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    signal(asked.0.id(), "CONT");
+    assert_eq!(asked.0.wait().expect("it ends").code(), Some(0), "a job that was handed out is found");
     world.aftermath(&job, &NEVER_RAN)
 }
 

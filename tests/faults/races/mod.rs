@@ -28,6 +28,7 @@ const fn race(id: &'static str, fault: &'static str, step: &'static str, run: fn
 pub const CASES: &[Case] = &[
     race("races.cancel_exit", "cancel against exit", "Codex is about to end", cancel_against_exit),
     race("races.cancel_start", "cancel against the start", "the workspace is being delivered", cancel_against_start),
+    race("races.rm_start", "docker rm -f against the start", "the workspace is being delivered", removal_against_start),
     race("races.cancel_cancel", "cancel against cancel", "Codex runs", cancel_against_cancel),
     race("races.consume_consume", "consume against consume against consume", "ended", consume_against_consume),
     race("races.consume_absent", "consume against consume against consume", "container and volumes removed by hand", consume_an_absent_job),
@@ -148,6 +149,27 @@ fn cancel_against_start() -> Row {
         } else {
             "after the start"
         };
+        contest.count(outcome);
+        contest.end_round(&job);
+    }
+    contest.finish()
+}
+
+/// Removed from outside at any instant of its start: it is found by each look, and ended so, or its work was done by then.
+fn removal_against_start() -> Row {
+    let mut contest = Contest::new();
+    for _ in 0..rounds() {
+        let mut delegate = contest.world.spawn(&["delegate", "--json", "--", &quick_task()], &[]);
+        let job = contest.first_sight();
+        std::thread::sleep(std::time::Duration::from_millis(contest.random.below(400)));
+        docker(&["rm", "-f", &World::container(&job)]);
+        let last = contest.world.wait_for(&job, |status| status["result_available"] == true);
+        let outcome = match last["state"].as_str() {
+            Some("interrupted") => "interrupted",
+            Some("completed") => "completed",
+            _ => panic!("removed, and said to have ended otherwise: {last:#}"),
+        };
+        delegate.wait().expect("it ends");
         contest.count(outcome);
         contest.end_round(&job);
     }
