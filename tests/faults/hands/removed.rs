@@ -25,9 +25,9 @@ pub const CASES: &[Case] = &[
     },
     Case {
         id: "hands.rm.between_looks",
-        fault: "docker rm -f of the job, and its deliverer leaves word while somebody looks",
-        step: "it is being delivered, the gateway has not heard of it",
-        points: &["deliver.admitting", "restore.looking"],
+        fault: "docker rm -f of the job, and one command says how it ended while another looks",
+        step: "it is being delivered",
+        points: &["deliver.admitted", "restore.looking"],
         run: || word_between_two_looks(&World::with(&[])),
     },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
@@ -92,24 +92,22 @@ pub fn removed_while_delivered(world: &World) -> Row {
     world.aftermath(&job, &NEVER_RAN)
 }
 
-/// Who saw no container, and then no volumes because all was taken away between the two, looks for the tombstone.
+/// Who saw no container, and then no volumes because somebody else had put a tombstone up between the two, looks for that.
 pub fn word_between_two_looks(world: &World) -> Row {
     world.warm();
-    let deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitting=stop")]));
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitted=stop")]));
     let job = appears(world);
     wait_until_stopped(deliverer.0.id());
     remove(&job);
     let mut asked = Stopped(world.spawn(&["status", "--json", &job], &[("ANCHORHOLD_FAULT", "restore.looking=stop")]));
     wait_until_stopped(asked.0.id());
-    signal(deliverer.0.id(), "CONT");
+    world.wait_for(&job, |status| status["result_available"] == true);
     let filter = format!("label=anchorhold.job={job}");
-    let begun = Instant::now();
-    while !docker(&["volume", "ls", "-q", "--filter", &filter]).is_empty() {
-        assert!(begun.elapsed() < crate::world::PATIENCE, "the deliverer leaves its volumes");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &filter]), "", "there is nothing left to see");
     signal(asked.0.id(), "CONT");
     assert_eq!(asked.0.wait().expect("it ends").code(), Some(0), "a job that was handed out is found");
+    signal(deliverer.0.id(), "CONT");
+    deliverer.0.wait().expect("it ends");
     world.aftermath(&job, &NEVER_RAN)
 }
 
