@@ -184,13 +184,22 @@ async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef
     if is_removed(&engine, container).await? {
         let other = finish(core, &labels.id).await?;
         // Whoever took it away may have revoked the pass before it was given.
-        core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
+        let revoke = async || core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
         if other.is_some() || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
+            revoke().await;
             return Ok(());
         }
+        if weaken::off("fault.word_first") {
+            revoke().await;
+        }
+        fault::point("bury.undelivered");
         ended.reason = Reason::Interrupted;
         ended.code = Code::JobLost;
         "Its container was removed from outside before it started; nothing has run.".clone_into(&mut ended.detail);
+        entomb(core, labels, container, image_id, ended).await?;
+        // After the word: volumes of a job whose pass is revoked, and no container, are what a consumed job leaves.
+        revoke().await;
+        return Ok(());
     }
     entomb(core, labels, container, image_id, ended).await.map(drop)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::hands::removed::{removed_then_swept, removed_while_delivered, word_between_two_looks};
+use crate::hands::removed::{looked_at_before_the_word, removed_then_swept, removed_while_delivered, word_between_two_looks};
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
 use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, nobody_else_consumes};
 use crate::processes::{signal, wait_until_stopped};
@@ -108,6 +108,14 @@ pub const CONTROLS: &[Control] = &[
             removed_while_delivered(world);
         },
         red: "job_not_found",
+    },
+    Control {
+        point: "fault.word_first",
+        patience: 15,
+        run: |world| {
+            looked_at_before_the_word(world);
+        },
+        red: "a job that was handed out is found",
     },
     Control {
         point: "fault.look_again",

@@ -30,6 +30,13 @@ pub const CASES: &[Case] = &[
         points: &["deliver.admitted", "restore.looking"],
         run: || word_between_two_looks(&World::with(&[])),
     },
+    Case {
+        id: "hands.rm.before_the_word",
+        fault: "docker rm -f of the job, while its deliverer is about to say so",
+        step: "it is being delivered",
+        points: &["deliver.admitted", "bury.undelivered"],
+        run: || looked_at_before_the_word(&World::with(&[])),
+    },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
     Case { id: "hands.rm.twice", fault: "docker rm -f, and again when it was restored", step: "Codex runs", points: &[], run: twice },
     Case { id: "hands.rm.everything", fault: "docker rm -f and both volumes", step: "Codex runs", points: &[], run: everything },
@@ -106,6 +113,24 @@ pub fn word_between_two_looks(world: &World) -> Row {
     assert_eq!(docker(&["volume", "ls", "-q", "--filter", &filter]), "", "there is nothing left to see");
     signal(asked.0.id(), "CONT");
     assert_eq!(asked.0.wait().expect("it ends").code(), Some(0), "a job that was handed out is found");
+    signal(deliverer.0.id(), "CONT");
+    deliverer.0.wait().expect("it ends");
+    world.aftermath(&job, &NEVER_RAN)
+}
+
+/// A deliverer takes nothing away before it has said how its job ended.
+pub fn looked_at_before_the_word(world: &World) -> Row {
+    world.warm();
+    let faults = [("ANCHORHOLD_FAULT", "deliver.admitted=stop,bury.undelivered=stop")];
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &faults));
+    let job = appears(world);
+    wait_until_stopped(deliverer.0.id());
+    remove(&job);
+    signal(deliverer.0.id(), "CONT");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_until_stopped(deliverer.0.id());
+    let (code, out, err) = world.run(&["status", "--json", &job], &[]);
+    assert_eq!(code, Some(0), "a job that was handed out is found: {out}{err}");
     signal(deliverer.0.id(), "CONT");
     deliverer.0.wait().expect("it ends");
     world.aftermath(&job, &NEVER_RAN)
