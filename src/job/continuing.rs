@@ -126,9 +126,14 @@ pub(super) async fn find(core: &Core, before: &JobId, workspace: &Path) -> Resul
 /// What went wrong, or that somebody has removed the job meanwhile, which explains it.
 async fn gone(core: &Core, before: &JobId, other: Error) -> Error {
     match status::observe(core, before).await {
-        Ok(None) => Error::new(Code::JobNotFound, "go on with the job: it was consumed or removed meanwhile").with_hint("start a new job"),
+        Ok(None) => consumed(),
         _ => other,
     }
+}
+
+/// It was there when the new job began, and is not any more.
+pub(super) fn consumed() -> Error {
+    Error::new(Code::JobNotFound, "go on with the job: it was consumed or removed meanwhile").with_hint("start a new job")
 }
 
 impl Kept {
