@@ -32,15 +32,15 @@ pub struct ExecSession {
     pub output: Pin<Box<dyn AsyncRead + Send>>,
 }
 
-/// What came of [`Engine::remove_stopped`].
+/// What came of [`Engine::remove_unstarted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// It did not run, and is gone.
+    /// It never ran, and is gone.
     Removed,
     /// Somebody else removed it, or is about to.
     Gone,
-    /// It runs, and is left as it is.
-    Runs,
+    /// It runs or has run, and is left as it is.
+    Started,
 }
 
 /// A connection to one engine. Cheap to clone.
@@ -206,9 +206,15 @@ impl Engine {
         }
     }
 
-    /// Removes it only if it does not run, which the engine decides together with every start of it.
-    pub async fn remove_stopped(&self, c: &ContainerRef) -> Result<Removal> {
+    /// Removes it only if it was never started. That it does not run, the engine decides together with every start of it; whether it has run and ended, which the engine's
+    /// removal does not ask, is looked at right before: a start, a run and its end take longer than the way from one to the other.
+    pub async fn remove_unstarted(&self, c: &ContainerRef) -> Result<Removal> {
         const WHAT: &str = "remove the container";
+        match self.inspect_container(c).await? {
+            None => return Ok(Removal::Gone),
+            Some(facts) if facts.started_unix_ms.is_none() || crate::weaken::off("fault.never_started") => {}
+            Some(_) => return Ok(Removal::Started),
+        }
         let options = query::RemoveContainerOptionsBuilder::default().v(true).build();
         let call = || self.docker.remove_container(c.as_str(), Some(options.clone()));
         let (outcome, repeated) = self.again(WHAT, self.removal_limit(), call).await?;
@@ -218,7 +224,7 @@ impl Engine {
             Err(e) if failure::not_found(&e) && repeated => Ok(Removal::Removed),
             Err(e) if failure::not_found(&e) || failure::says(&e, "already in progress") => Ok(Removal::Gone),
             // "You cannot remove a running container", or a paused one.
-            Err(e) if failure::status(&e) == Some(409) => Ok(Removal::Runs),
+            Err(e) if failure::status(&e) == Some(409) => Ok(Removal::Started),
             Err(e) => Err(self.failed(WHAT, e)),
         }
     }

@@ -85,12 +85,12 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
     }
     fault::point("bury.made");
     // The engine decides between this and a start that was asked for before: what has started is not said to have never run.
-    let removal = engine.remove_stopped(container).await?;
+    let removal = engine.remove_unstarted(container).await?;
     fault::point("bury.claimed");
     if late {
         make_tombstone(&engine, image_id, &labels).await?;
     }
-    if removal == Removal::Runs {
+    if removal == Removal::Started {
         forget_tombstone(core, id).await?;
         return Ok(false);
     }

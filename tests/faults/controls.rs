@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::hands::removed::{looked_at_before_the_word, removed_then_swept, removed_while_delivered, word_between_two_looks};
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
-use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, nobody_else_consumes};
+use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, cancelled_too_late, nobody_else_consumes};
 use crate::processes::{signal, wait_until_stopped};
 use crate::support::docker;
 use crate::support::rehearsal::{Step, task};
@@ -108,6 +108,14 @@ pub const CONTROLS: &[Control] = &[
             removed_while_delivered(world);
         },
         red: "job_not_found",
+    },
+    Control {
+        point: "fault.never_started",
+        patience: 15,
+        run: |world| {
+            cancelled_too_late(world);
+        },
+        red: "state or reason",
     },
     Control {
         point: "fault.word_first",

@@ -69,6 +69,13 @@ pub const CASES: &[Case] = &[
         run: || cancelling("cancel.seen", 30, &UNHARMED),
     },
     Case {
+        id: "host.cancel.late",
+        fault: "SIGSTOP of `cancel`, later SIGCONT",
+        step: "it has seen a job that had not started; by now that has run and ended",
+        points: &["cancel.seen", "deliver.prepared"],
+        run: || cancelled_too_late(&World::with(&[])),
+    },
+    Case {
         id: "host.cancel.signalled",
         fault: "kill -9 of `cancel`",
         step: "after the signal",
@@ -232,6 +239,20 @@ impl Drop for Stopped {
         signal(self.0.id(), "KILL");
         let _ = self.0.wait();
     }
+}
+
+/// What has run is not said to have never run, and its work stays.
+pub fn cancelled_too_late(world: &World) -> Row {
+    let mut delegate = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]));
+    let job = appears(world);
+    wait_until_stopped(delegate.0.id());
+    let mut cancel = Stopped(world.spawn(&["cancel", "--json", &job], &[("ANCHORHOLD_FAULT", "cancel.seen=stop")]));
+    wait_until_stopped(cancel.0.id());
+    signal(delegate.0.id(), "CONT");
+    delegate.0.wait().expect("it ends");
+    signal(cancel.0.id(), "CONT");
+    cancel.0.wait().expect("it ends");
+    world.aftermath(&job, &UNHARMED)
 }
 
 pub fn bury_and_die(world: &World, point: &str, expected: &Expected) -> Row {
