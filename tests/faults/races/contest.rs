@@ -134,6 +134,12 @@ impl Contest {
     /// What a job's patch holds: `whole`, `partial` or `empty`; never anything that ran twice.
     pub fn patch(&self, job: &str) -> &'static str {
         let (code, patch, err) = self.world.run(&["diff", job], &[]);
+        // Cancelled while its workspace was being unpacked: there is no tree to compare, and Codex had not begun.
+        if code == Some(8) {
+            let status = self.world.status(job);
+            assert_eq!((&status["state"], &status["events_seen"]), (&"cancelled".into(), &0.into()), "no patch: {err} {status:#}");
+            return "none";
+        }
         assert_eq!(code, Some(0), "no patch: {err}");
         let lines = |wanted: &str| patch.lines().filter(|line| *line == wanted).count();
         match (lines("+ran"), lines("+done")) {
