@@ -27,14 +27,14 @@ pub const CASES: &[Case] = &[
         id: "hands.rm.between_looks",
         fault: "docker rm -f of the job, and one command says how it ended while another looks",
         step: "it is being delivered",
-        points: &["deliver.admitted", "restore.looking"],
+        points: &["deliver.prepared", "restore.looking"],
         run: || word_between_two_looks(&World::with(&[])),
     },
     Case {
         id: "hands.rm.before_the_word",
         fault: "docker rm -f of the job, while its deliverer is about to say so",
         step: "it is being delivered",
-        points: &["deliver.admitted", "bury.undelivered"],
+        points: &["deliver.prepared", "bury.undelivered"],
         run: || looked_at_before_the_word(&World::with(&[])),
     },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
@@ -102,7 +102,7 @@ pub fn removed_while_delivered(world: &World) -> Row {
 /// Who saw no container, and then no volumes because somebody else had put a tombstone up between the two, looks for that.
 pub fn word_between_two_looks(world: &World) -> Row {
     world.warm();
-    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitted=stop")]));
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]));
     let job = appears(world);
     wait_until_stopped(deliverer.0.id());
     remove(&job);
@@ -121,7 +121,7 @@ pub fn word_between_two_looks(world: &World) -> Row {
 /// A deliverer takes nothing away before it has said how its job ended.
 pub fn looked_at_before_the_word(world: &World) -> Row {
     world.warm();
-    let faults = [("ANCHORHOLD_FAULT", "deliver.admitted=stop,bury.undelivered=stop")];
+    let faults = [("ANCHORHOLD_FAULT", "deliver.prepared=stop,bury.undelivered=stop")];
     let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &faults));
     let job = appears(world);
     wait_until_stopped(deliverer.0.id());
