@@ -17,6 +17,8 @@ use crate::{fault, weaken};
 
 /// Milliseconds after which nobody is about to put up a tombstone any more.
 const LYING_MS: u64 = 30_000;
+/// Said of a job whose container somebody took away.
+pub(super) const REMOVED_FIRST: &str = "Its container was removed from outside before it started; nothing has run.";
 /// How long the removal of a container that never ran may take, and how often it is looked whether its name is free.
 const PUT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 const PUT_UP_RETRY: std::time::Duration = std::time::Duration::from_millis(25);
@@ -195,7 +197,7 @@ async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef
         fault::point("bury.undelivered");
         ended.reason = Reason::Interrupted;
         ended.code = Code::JobLost;
-        "Its container was removed from outside before it started; nothing has run.".clone_into(&mut ended.detail);
+        REMOVED_FIRST.clone_into(&mut ended.detail);
         entomb(core, labels, container, image_id, ended).await?;
         // After the word: volumes of a job whose pass is revoked, and no container, are what a consumed job leaves.
         revoke().await;

@@ -76,14 +76,19 @@ async fn sweep_all(core: &Core) -> Result<GcReport> {
     for (name, labels) in volumes {
         let Some(job) = labels.get(labels::JOB) else { continue };
         let created_ms = restore::created_ms(&labels);
+        let removed = word.was_removed(job, created_ms);
         // Of a young one it is not known whether its container is about to be made; but what was removed by our rules had one.
-        let young = core.now_ms() < created_ms.saturating_add(YOUNG_MS) && !word.was_revoked(job);
+        let young = core.now_ms() < created_ms.saturating_add(YOUNG_MS) && !removed;
         if alive.contains(job) || young {
             continue;
         }
         // What somebody removed from outside is made again by whoever looks for it, for as long as its result would be kept.
-        let kept = JobLabels::parse(&labels).is_none_or(|labels| core.now_ms() <= end_of_retention_ms(&labels));
-        if kept && !word.is_leftover(job, created_ms) {
+        let kept_until_ms = if word.never_heard(job, created_ms) {
+            Some(created_ms.saturating_add(UNDELIVERED_SECONDS.saturating_mul(1000)))
+        } else {
+            JobLabels::parse(&labels).as_ref().map(end_of_retention_ms)
+        };
+        if !removed && kept_until_ms.is_none_or(|until_ms| core.now_ms() <= until_ms) {
             restorable.insert(job.clone());
             continue;
         }

@@ -4,10 +4,11 @@
 //! volumes too, and the container's whole specification on one of them. So whoever looks for the job makes the container again, marked as restored, and lets
 //! `init` seal, which sees that it already ran. Of several processes that do so one gets the name.
 //!
-//! A job that was consumed leaves the same trace for a moment, or for longer where its remover died. The gateway tells the two apart: whoever removes a job by
-//! our rules revokes its pass *first*. So volumes of a job that the gateway still knows belong to one that was removed from outside; of one that it does not know they are
-//! leftovers, unless the gateway may be younger than the job; and it remembers the last thousand that were revoked, whatever their age. While it cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing
-//! at all, but which the gateway still knows, is `lost`, and said to be.
+//! A job that was consumed leaves the same trace for a moment, or for longer where its remover died. The gateway tells the two apart: whoever removes a job
+//! by our rules revokes its pass *first*, and the gateway remembers the last thousand that were revoked. Volumes of those are leftovers. All others belong to
+//! a job that was removed from outside, also where no gateway ever heard of it: its deliverer may have died after it was handed out and before it was
+//! admitted. While the gateway cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing at all, but which the gateway still
+//! knows, is `lost`, and said to be.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -40,6 +41,8 @@ const CLOCK_SLACK_MS: u64 = 2_000;
 const AT_ONCE: usize = 4;
 /// What `init` writes before it does anything else: it ran.
 const RAN: &str = "facts.json";
+/// Said of volumes whose container never started and whose deliverer is gone: it may have died before the engine had made one.
+const NOT_DELIVERED: &str = "Whoever delivered it is gone, and its container was removed from outside or never made; nothing has run.";
 /// Milliseconds in which volumes without a container may be those of a start that is under way: the engine makes both in one call, volumes first.
 const BEGINNING_MS: u64 = 30_000;
 
@@ -66,22 +69,19 @@ impl Word {
         }
     }
 
-    /// Whether volumes of a job that has no container are left by a removal of ours, and nothing else is possible.
-    pub(super) fn is_leftover(&self, job_id: &str, created_ms: u64) -> bool {
-        match self {
-            _ if weaken::off("fault.leftover") => true,
-            Self::Knows { jobs, revoked, since_ms } => {
-                let named = |ids: &[String]| ids.iter().any(|id| id == job_id);
-                // Where the clocks leave a doubt, it is not taken for a leftover: that would throw work away.
-                !named(jobs) && (named(revoked) || created_ms > since_ms.saturating_add(CLOCK_SLACK_MS))
-            }
-            Self::Silent => false,
-        }
+    /// Whether somebody removed this job by our rules, so that what is left of it belongs to nobody.
+    pub(super) fn was_removed(&self, job_id: &str, created_ms: u64) -> bool {
+        let revoked = matches!(self, Self::Knows { revoked, .. } if revoked.iter().any(|id| id == job_id));
+        revoked || weaken::off("fault.leftover") || (self.never_heard(job_id, created_ms) && weaken::off("fault.unheard"))
     }
 
-    /// Whether it remembers that somebody removed this job by our rules.
-    pub(super) fn was_revoked(&self, job_id: &str) -> bool {
-        matches!(self, Self::Knows { revoked, .. } if revoked.iter().any(|id| id == job_id))
+    /// Whether it was there all the time and nobody admitted this job: a job that was not delivered, or a start that never made its container.
+    pub(super) fn never_heard(&self, job_id: &str, created_ms: u64) -> bool {
+        match self {
+            // Where the clocks leave a doubt, it may be younger than the job.
+            Self::Knows { jobs, since_ms, .. } => !jobs.iter().any(|id| id == job_id) && created_ms > since_ms.saturating_add(CLOCK_SLACK_MS),
+            Self::Silent => false,
+        }
     }
 
     /// The jobs that it knows.
@@ -120,6 +120,19 @@ impl Left {
 
     fn nothing(&self) -> bool {
         !self.workspace && !self.own
+    }
+
+    /// Whether whoever delivers it lives, and until when that one may still say what became of it (unix milliseconds). `unheard`: the gateway says that it was
+    /// never admitted, so its deliverer is still at it.
+    fn delivered_until_ms(&self, unheard: bool) -> (Life, u64) {
+        let labels = self.labels.as_ref();
+        let life = labels.and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
+        let until_ms = match (life, labels) {
+            (Life::Gone, _) => 0,
+            (Life::Alive, Some(labels)) if unheard => labels.prepare_by.saturating_mul(1000),
+            (Life::Alive | Life::Unknown, _) => self.created_ms.saturating_add(BEGINNING_MS),
+        };
+        (life, until_ms)
     }
 }
 
@@ -167,25 +180,24 @@ async fn find_left(core: &Core, id: &JobId) -> Result<Option<Observed>> {
         if !known {
             return Ok(None);
         }
-    } else if word.is_leftover(id.as_str(), left.created_ms) {
-        let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Gone, Deliverer::life);
-        if word.was_revoked(id.as_str()) || life == Life::Gone || weaken::off("fault.deliverers_word") {
-            return Ok(None);
-        }
-        // Removed before the gateway had heard of it: whoever delivers it meets that and leaves word.
-        return match wait_for_word(core, id).await? {
-            None if life == Life::Alive => Err(unsaid("whoever delivers it has not yet said how it ended")),
-            seen => Ok(seen),
-        };
+    } else if word.was_removed(id.as_str(), left.created_ms) {
+        return Ok(None);
     } else if !known {
-        // Nobody has said that this job had a container: one that is just being started must not be got in the way of.
-        let life = left.labels.as_ref().and_then(|labels| labels.deliverer.as_ref()).map_or(Life::Unknown, Deliverer::life);
-        if life != Life::Gone && core.now_ms() < left.created_ms.saturating_add(BEGINNING_MS) {
-            // It was made just now, or removed just now, and then whoever delivers it meets that and leaves word.
+        // Nobody has said that this job had a container: one that is just being started must not be got in the way of. And whoever delivers one that was
+        // removed meets that, and leaves word.
+        let unheard = word.never_heard(id.as_str(), left.created_ms);
+        let (life, until_ms) = left.delivered_until_ms(unheard);
+        if core.now_ms() < until_ms {
+            if unheard && weaken::off("fault.deliverers_word") {
+                return Ok(None);
+            }
             if let Some(seen) = wait_for_word(core, id).await? {
                 return Ok(Some(seen));
             }
-            return Err(unsaid("no gateway says whether it ever had one"));
+            return Err(unsaid(match life {
+                Life::Alive => "whoever delivers it has not yet said how it ended",
+                Life::Gone | Life::Unknown => "no gateway says whether it ever had one",
+            }));
         }
         tokio::time::sleep(SETTLE).await;
         if let Sight::Job(seen) = status::look(core, id).await? {
@@ -319,7 +331,8 @@ pub(super) async fn may_start(core: &Core, seen: &Observed) -> Result<bool> {
     } else if there(format!("{}/{RAN}", paths::JOB_STATE)).await? {
         return Ok(true);
     } else {
-        (Reason::Interrupted, "Its container was removed from outside before it started; nothing has run.")
+        let delivered_by = seen.found.labels.deliverer.as_ref().map_or(Life::Unknown, Deliverer::life);
+        (Reason::Interrupted, if delivered_by == Life::Gone { NOT_DELIVERED } else { bury::REMOVED_FIRST })
     };
     let ended = Ended { reason, code: Code::JobLost, detail: detail.to_owned(), at_ms: core.now_ms() };
     bury::entomb(core, &seen.found.labels, &container, &seen.found.facts.image_id, ended).await?;
@@ -370,14 +383,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_gateway_that_was_there_can_say_that_a_job_was_consumed() {
+    fn only_a_gateway_that_was_there_can_say_that_it_never_heard_of_a_job() {
         let words = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<String>>();
         let knows = |jobs: &[&str], revoked: &[&str], since_ms| Word::Knows { jobs: words(jobs), revoked: words(revoked), since_ms };
-        assert!(knows(&["b"], &[], 0).is_leftover("a", 100_000));
-        assert!(!knows(&["a"], &[], 0).is_leftover("a", 100_000));
-        assert!(!knows(&["b"], &[], 200_000).is_leftover("a", 100_000), "the gateway is younger");
-        assert!(!knows(&["b"], &[], 99_000).is_leftover("a", 100_000), "by these clocks it may be younger");
-        assert!(knows(&["b"], &["a"], 200_000).is_leftover("a", 100_000), "it was told");
-        assert!(!Word::Silent.is_leftover("a", 100_000));
+        assert!(knows(&["b"], &[], 0).never_heard("a", 100_000));
+        assert!(!knows(&["a"], &[], 0).never_heard("a", 100_000));
+        assert!(!knows(&["b"], &[], 200_000).never_heard("a", 100_000), "the gateway is younger");
+        assert!(!knows(&["b"], &[], 99_000).never_heard("a", 100_000), "by these clocks it may be younger");
+        assert!(!Word::Silent.never_heard("a", 100_000));
+    }
+
+    #[test]
+    fn what_was_removed_by_our_rules_is_remembered_and_nothing_else_is_taken_for_it() {
+        let knows = |revoked: &[&str], since_ms| Word::Knows { jobs: vec![], revoked: revoked.iter().map(|&id| id.to_owned()).collect(), since_ms };
+        assert!(knows(&["a"], 200_000).was_removed("a", 100_000), "it was told");
+        assert!(!knows(&["b"], 0).was_removed("a", 100_000), "never admitted: handed out, perhaps");
+        assert!(!Word::Silent.was_removed("a", 100_000));
+    }
+
+    #[test]
+    fn a_deliverer_that_lives_is_waited_for_and_one_that_is_gone_is_not() {
+        let labels = |deliverer| JobLabels { prepare_by: 2_000, deliverer, ..super::labels::tests::sample() };
+        let until = |deliverer, unheard| Left { created_ms: 1_000, labels: Some(labels(deliverer)), ..Left::default() }.delivered_until_ms(unheard);
+        assert_eq!(until(Deliverer::this(), true), (Life::Alive, 2_000_000));
+        assert_eq!(until(Deliverer::this(), false), (Life::Alive, 1_000 + BEGINNING_MS), "it may have been delivered long ago");
+        assert_eq!(until(None, true), (Life::Unknown, 1_000 + BEGINNING_MS));
+        let gone = Deliverer::parse(&Deliverer::this().unwrap().write().rsplit_once(' ').map(|(before, _)| format!("{before} 1")).unwrap());
+        assert_eq!(until(gone, true), (Life::Gone, 0));
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::hands::removed::{looked_at_before_the_word, removed_then_swept, removed_while_delivered, word_between_two_looks};
+use crate::hands::removed::{
+    looked_at_before_the_word, removed_and_nobody_knows, removed_then_swept, removed_while_delivered, word_between_two_looks,
+};
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
 use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, cancelled_too_late, nobody_else_consumes};
 use crate::processes::{signal, wait_until_stopped};
@@ -106,6 +108,14 @@ pub const CONTROLS: &[Control] = &[
         patience: 15,
         run: |world| {
             removed_while_delivered(world);
+        },
+        red: "job_not_found",
+    },
+    Control {
+        point: "fault.unheard",
+        patience: 15,
+        run: |world| {
+            removed_and_nobody_knows(world);
         },
         red: "job_not_found",
     },

@@ -1,6 +1,6 @@
 //! Containers, volumes and the gateway, removed by hand.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -22,6 +22,25 @@ pub const CASES: &[Case] = &[
         step: "it is being delivered, the gateway has not heard of it",
         points: &["deliver.admitting"],
         run: || removed_while_delivered(&World::with(&[])),
+    },
+    Case {
+        id: "hands.rm.unheard",
+        fault: "kill -9 of `delegate`, and docker rm -f of the job",
+        step: "it is being delivered, the gateway has not heard of it",
+        points: &["deliver.admitting"],
+        run: || removed_and_nobody_knows(&World::with(&[])),
+    },
+    Case {
+        id: "hands.rm.unheard_swept",
+        fault: "kill -9 of `delegate`, and docker rm -f of the job, then gc, half a minute later",
+        step: "it is being delivered, the gateway has not heard of it",
+        points: &["deliver.admitting"],
+        run: || {
+            let world = World::with(&[]);
+            let job = killed_and_removed(&world);
+            sweep_leaves(&world, &job);
+            world.aftermath(&job, &NEVER_RAN)
+        },
     },
     Case {
         id: "hands.rm.between_looks",
@@ -90,13 +109,32 @@ pub fn removed_while_delivered(world: &World) -> Row {
     let mut asked = world.spawn(&["status", "--json", &job], &[]);
     // It finds nothing but volumes. One that does not wait for the deliverer's word has ended by then; whether it waits already makes no difference.
     let begun = Instant::now();
-    while asked.try_wait().expect("it is ours").is_none() && begun.elapsed() < std::time::Duration::from_secs(2) {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    while asked.try_wait().expect("it is ours").is_none() && begun.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(50));
     }
     signal(child.0.id(), "CONT");
     let told = asked.wait_with_output().expect("it ends");
     assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
     world.aftermath(&job, &NEVER_RAN)
+}
+
+/// A job that nobody can say anything of any more: whoever delivered it is gone, its container too, and the gateway never heard of it.
+pub fn removed_and_nobody_knows(world: &World) -> Row {
+    let job = killed_and_removed(world);
+    world.aftermath(&job, &NEVER_RAN)
+}
+
+fn killed_and_removed(world: &World) -> String {
+    // The gateway is older than the job, by more than clocks may differ, so that it can say for certain that it never heard of it.
+    world.warm();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.admitting=stop")]));
+    let job = appears(world);
+    wait_until_stopped(deliverer.0.id());
+    deliverer.0.kill().expect("it is ours");
+    deliverer.0.wait().expect("it ends");
+    remove(&job);
+    job
 }
 
 /// Who saw no container, and then no volumes because somebody else had put a tombstone up between the two, looks for that.
@@ -127,7 +165,7 @@ pub fn looked_at_before_the_word(world: &World) -> Row {
     wait_until_stopped(deliverer.0.id());
     remove(&job);
     signal(deliverer.0.id(), "CONT");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     wait_until_stopped(deliverer.0.id());
     let (code, out, err) = world.run(&["status", "--json", &job], &[]);
     assert_eq!(code, Some(0), "a job that was handed out is found: {out}{err}");
@@ -218,12 +256,16 @@ fn swept() -> Row {
 pub fn removed_then_swept(world: &World) -> Row {
     let job = ended(world);
     remove(&job);
+    sweep_leaves(world, &job);
+    world.aftermath(&job, &UNHARMED)
+}
+
+fn sweep_leaves(world: &World, job: &str) {
     // What belongs to nobody is swept at this age.
-    std::thread::sleep(std::time::Duration::from_secs(32));
+    std::thread::sleep(Duration::from_secs(32));
     let (code, out, err) = world.run(&["gc", "--json"], &[]);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert!(!out.contains(&job), "the sweep took it: {out}");
-    world.aftermath(&job, &UNHARMED)
+    assert!(!out.contains(job), "the sweep took it: {out}");
 }
 
 fn volume_in_use() -> Row {
