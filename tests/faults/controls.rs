@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::engine::steps::marked;
 use crate::hands::removed::{
     looked_at_before_the_word, removed_and_nobody_knows, removed_then_swept, removed_while_delivered, word_between_two_looks,
 };
@@ -120,6 +121,15 @@ pub const CONTROLS: &[Control] = &[
         red: "job_not_found",
     },
     Control {
+        point: "fault.marked",
+        patience: 15,
+        run: |_| {
+            // On an engine of its own.
+            marked(&[("ANCHORHOLD_WEAKEN", "fault.marked")]);
+        },
+        red: "state or reason",
+    },
+    Control {
         point: "fault.never_started",
         patience: 15,
         run: |world| {
@@ -187,7 +197,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn turns_red(control: &Control) -> Result<(), Failed> {
     let mut world = World::with(&[("ANCHORHOLD_WEAKEN", control.point)]);
-    world.warm_if(control.point != "fault.remove_volumes");
+    world.warm_if(!matches!(control.point, "fault.remove_volumes" | "fault.marked"));
     // What does not happen need not be waited for as long as what does.
     world.patience = Duration::from_secs(control.patience);
     match catch_unwind(AssertUnwindSafe(|| (control.run)(&world))) {

@@ -3,7 +3,7 @@
 mod calls;
 mod disk;
 mod restart;
-mod steps;
+pub mod steps;
 
 use crate::case::Case;
 

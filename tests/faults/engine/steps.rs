@@ -1,10 +1,12 @@
-//! The engine stops or dies while `init` unpacks and while it seals, and its disk is full then. Each job is held at its step by a fault point.
+//! The engine stops or dies while `init` unpacks and while it seals, its disk is full then, and it cannot end a removal. Each job is held at its step by a fault point.
 
 use serde_json::Value;
 
 use super::disk::{fill, free_again};
 use crate::case::{Case, Row};
-use crate::processes::below;
+use crate::host::{NEVER_RAN, appears};
+use crate::host_end::Stopped;
+use crate::processes::{below, signal, wait_until_stopped};
 use crate::support::own_engine::{Options, OwnEngine};
 use crate::support::weakened::weakened_image;
 use crate::world::{Expected, PATIENCE, World, job_id, quick_task};
@@ -18,6 +20,7 @@ pub const CASES: &[Case] = &[
     case("engine.kill.unpacking", "kill -9 of the engine, started again", "`init` unpacks", &["part.unpacking"], || unpacking(OwnEngine::kill)),
     case("engine.stop.sealing", "engine stopped, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::stop)),
     case("engine.kill.sealing", "kill -9 of the engine, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::kill)),
+    case("engine.rm.marked", "docker rm -f fails halfway, and again", "before the start", &["deliver.prepared", "bury.marked"], || marked(&[])),
     case("engine.disk.unpacking", "the engine's disk is full", "`init` unpacks", &[], disk_unpacking),
     case("engine.disk.sealing", "the engine's disk is full", "`init` seals", &["part.sealing"], disk_sealing),
 ];
@@ -65,6 +68,32 @@ fn unpacking(fault: fn(&OwnEngine)) -> Row {
 
 fn sealing(fault: fn(&OwnEngine)) -> Row {
     away("part.sealing", "sealing", fault, &SEALED)
+}
+
+/// A removal that the engine has begun and cannot end yet: it takes no start of that container any more, and still shows it.
+pub fn marked(variables: &[(&str, &str)]) -> Row {
+    let engine = OwnEngine::start(&weakened_image(), Options::default());
+    let world = World::with_on(&engine.host(), variables);
+    world.warm();
+    let faults = [("ANCHORHOLD_FAULT", "deliver.prepared=stop,bury.marked=stop")];
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &faults));
+    let job = appears(&world);
+    wait_until_stopped(deliverer.0.id());
+    let container = World::container(&job);
+    let of_it = |format: &str| engine.docker(&["inspect", "-f", format, &container]).trim().to_owned();
+    let held = format!("\"$DATA/containers/{}/held\"", of_it("{{.Id}}"));
+    engine.inside(&format!("touch {held}; chattr +i {held}"), &[]);
+    engine.docker(&["rm", "-f", &container]);
+    assert_eq!(of_it("{{.State.Status}}"), "dead", "the fault did not happen");
+    signal(deliverer.0.id(), "CONT");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_until_stopped(deliverer.0.id());
+    engine.inside(&format!("chattr -i {held}"), &[]);
+    engine.docker(&["rm", "-f", &container]);
+    assert_eq!(of_it("{{.Id}}"), "", "it is gone");
+    signal(deliverer.0.id(), "CONT");
+    deliverer.0.wait().expect("it ends");
+    world.aftermath(&job, &NEVER_RAN)
 }
 
 /// A tree that packs well: its delivery has room, and what comes out of it has not.
