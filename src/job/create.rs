@@ -14,12 +14,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 ///
 /// Where the answer was lost, what was made is looked for by its name, removed, and made again: what the engine warned of is in that answer, and a cell
 /// that is weaker than asked must not pass for whole. It was never started, and its volumes, empty still, are used by the second one. An engine that is only
-/// slow may hold the name of what nobody can look at yet; that is waited for. Of two lost answers in a row the error is given back; what may be left then
-/// carries the job's labels, and the sweep finds it.
+/// slow may hold the name of what nobody can look at yet; that is waited for. Of two lost answers in a row the error is given back. Whatever the error, the
+/// volumes that the engine made before it failed are taken away: without a container they look like those of a job that somebody removed.
 pub(super) async fn container(engine: &Engine, spec: &ContainerSpec) -> Result<(ContainerId, Vec<String>)> {
     let lost = match engine.create_container(spec).await {
         Err(e) if outcome_unknown(&e) => e,
-        done => return done,
+        made => return or_nothing(engine, spec, made).await,
     };
     tracing::debug!(name = spec.name.as_str(), "the answer to a create was lost");
     let until = Instant::now() + STILL_AT_IT;
@@ -33,16 +33,19 @@ pub(super) async fn container(engine: &Engine, spec: &ContainerSpec) -> Result<(
                 Ok(Some(facts)) if !is_own(&facts, spec) => return Err(e),
                 _ => tokio::time::sleep(LOOK_AGAIN).await,
             },
-            made => {
-                if made.as_ref().is_err_and(outcome_unknown)
-                    && let Err(e) = forget(engine, spec).await
-                {
-                    tracing::debug!(error = e.chain(), "what may have been made is left for the sweep");
-                }
-                return made;
-            }
+            made => return or_nothing(engine, spec, made).await,
         }
     }
+}
+
+/// What was made; or the error, and nothing. An engine refuses a name that is taken before it makes anything.
+async fn or_nothing<T>(engine: &Engine, spec: &ContainerSpec, made: Result<T>) -> Result<T> {
+    if made.as_ref().is_err_and(|e| !is_conflict(e))
+        && let Err(e) = forget(engine, spec).await
+    {
+        tracing::debug!(error = e.chain(), "what may have been made is left for the sweep");
+    }
+    made
 }
 
 fn is_conflict(e: &Error) -> bool {
@@ -68,7 +71,7 @@ async fn remove_own(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-/// Removes the container, and the job's own volumes: without it they would look like those of a job that somebody removed.
+/// Removes the container, and the job's own volumes.
 async fn forget(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
     remove_own(engine, spec).await?;
     for own in spec.volumes.iter().filter(|volume| volume.labels.contains_key(labels::JOB)) {

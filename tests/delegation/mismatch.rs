@@ -73,6 +73,24 @@ fn what_the_engine_drops_or_changes_is_refused_before_the_start() {
     }
 }
 
+/// The engine makes volumes before the container. Where it fails between the two, they do not stay: they would look like those of a job whose container
+/// somebody removed.
+#[test]
+fn a_create_that_fails_halfway_leaves_no_volumes() {
+    let env = TestEnv::new();
+    let tampered = user(&env, |host| {
+        let mount = json!({"Type": "volume", "Source": "never-made", "Target": "/x", "VolumeOptions": {"DriverConfig": {"Name": "no-such-driver"}}});
+        host["Mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let out = tampered.run_in(repo(&env).path(), &["delegate", "--json", TASK]);
+    let json = out.flat();
+    assert_eq!((json["error"]["code"].as_str(), out.code), (Some("engine_error"), 3), "{json:#}");
+    assert!(json["error"].to_string().contains("no-such-driver"), "the volumes before it were made: {json:#}");
+    assert_eq!(env.leftovers(), Vec::<String>::new());
+    let listed = env.run(&["jobs", "--all", "--json"]).flat();
+    assert_eq!(listed["jobs"], json!([]), "nothing was handed out: {listed:#}");
+}
+
 /// The gateway's container is compared as well.
 #[test]
 fn a_gateway_that_is_not_as_asked_is_not_started() {
