@@ -1,8 +1,9 @@
 //! Removing what a job is made of, and the tombstone of a job that never ran.
 //!
 //! A container's labels cannot be changed, so how a job ended that never started is said by another container: made under the
-//! job's name from the same image, with no volumes, never started, its labels those of the job and the end. Any process reads it
-//! like every other job, and retention removes it. It costs one empty container. It is made under a name of its own before the job's container is
+//! job's name from the same image, never started, its labels those of the job and the end. Any process reads it
+//! like every other job, and retention removes it. It costs one container and one volume, both empty: the volume has the same labels and says the same where
+//! somebody's prune has taken the container ([`super::restore`]). The tombstone is made under a name of its own before the job's container is
 //! taken away, and gets the job's name afterwards: a process may die at any instant of that, and whoever comes by finds the job or puts its tombstone up.
 
 use super::JobId;
@@ -19,7 +20,9 @@ use crate::{fault, weaken};
 const LYING_MS: u64 = 30_000;
 /// Said of a job whose container somebody took away.
 pub(super) const REMOVED_FIRST: &str = "Its container was removed from outside before it started; nothing has run.";
-/// How long the removal of a container that never ran may take, and how often it is looked whether its name is free.
+/// What a removal that is under way is given to end.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the removal of a container may take, and how often it is looked whether its name is free.
 const PUT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 const PUT_UP_RETRY: std::time::Duration = std::time::Duration::from_millis(25);
 
@@ -45,35 +48,45 @@ pub(super) async fn claim(core: &Core, id: &JobId, container: &ContainerRef) -> 
 
 /// Removes a claimed container, its volumes and its pass. What cannot be removed now is found by the sweep; the errors are returned.
 pub(super) async fn remove(core: &Core, id: &JobId, container: &ContainerRef) -> Vec<String> {
-    let mut problems = Vec::new();
     let engine = match core.engine().await {
         Ok(engine) => engine,
         Err(e) => return vec![e.chain()],
     };
-    let removing = async {
-        let mut problems = Vec::new();
-        if let Err(e) = engine.remove_container(container).await {
-            problems.push(e.chain());
-        }
-        fault::point("remove.container");
-        if let Ok(names) = spec::volume_names(id) {
-            let removals = names.iter().map(async |name| remove_volume(core, name).await.inspect(|_| fault::point("remove.volume")));
-            for outcome in futures_util::future::join_all(removals).await {
-                if let Err(e) = outcome {
-                    problems.push(e.chain());
-                }
-            }
-        }
-        problems
-    };
-    // The pass first: volumes without a container are restored for as long as the gateway knows their job.
+    // The pass first: volumes without a container are restored unless the gateway says that their job was removed by our rules.
     core.gateway.revoke(&engine, &core.settings, id.as_str()).await;
     fault::point("remove.pass");
-    problems.extend(removing.await);
+    let mut problems = Vec::new();
+    let removed = match engine.remove_container(container).await {
+        // Gone, or another process is at it, and until that one is through its volumes are in use.
+        Ok(false) if !weaken::off("fault.other_removal") => wait_until_gone(&engine, container).await,
+        Ok(_) => Ok(()),
+        Err(e) => Err(e),
+    };
+    problems.extend(removed.err().map(|e| e.chain()));
+    fault::point("remove.container");
+    match spec::volume_names(id).and_then(|[workspace, own]| Ok([workspace, own, spec::word_name(id)?])) {
+        Ok(names) => problems.extend(remove_volumes(core, &names).await),
+        Err(e) => problems.push(e.chain()),
+    }
     for problem in &problems {
         tracing::warn!(job_id = %id, problem, "left for the sweep");
     }
     problems
+}
+
+/// Waits for a removal that another process has asked for.
+async fn wait_until_gone(engine: &Engine, container: &ContainerRef) -> Result<()> {
+    let until = tokio::time::Instant::now() + PUT_UP_WITHIN;
+    while engine.inspect_container(container).await?.is_some() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(PUT_UP_RETRY).await;
+    }
+    Ok(())
+}
+
+/// Removes volumes that no container holds any more; the errors.
+async fn remove_volumes(core: &Core, names: &[ObjectName]) -> Vec<String> {
+    let removals = names.iter().map(async |name| remove_volume(core, name).await.inspect(|_| fault::point("remove.volume")));
+    futures_util::future::join_all(removals).await.into_iter().filter_map(|outcome| outcome.err().map(|e| e.chain())).collect()
 }
 
 /// Replaces a container that never started by a tombstone; `false`: somebody else took the job away first.
@@ -99,7 +112,10 @@ pub(super) async fn entomb(core: &Core, labels: &JobLabels, container: &Containe
     put_up(&engine, id).await?;
     fault::point("bury.named");
     if removal == Removal::Removed {
-        remove(core, id, container).await;
+        // Its pass is not revoked: that is said of jobs that are removed for good. Nobody holds it any more.
+        for problem in remove_volumes(core, &spec::volume_names(id)?).await {
+            tracing::warn!(job_id = %id, problem, "left for the sweep");
+        }
     }
     Ok(removal == Removal::Removed)
 }
@@ -152,6 +168,7 @@ pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Resu
             }
         } else if labels.ended.is_some_and(|ended| core.now_ms() > ended.at_ms.saturating_add(LYING_MS)) {
             engine.remove_container(&container).await?;
+            forget_word(&engine, &labels.id).await?;
         }
     }
     Ok(())
@@ -159,7 +176,19 @@ pub(super) async fn finish_all(core: &Core, rows: &mut [ContainerFacts]) -> Resu
 
 /// Before a job is taken away for good: no tombstone may be left that would speak of it again.
 pub(super) async fn forget_tombstone(core: &Core, id: &JobId) -> Result<()> {
-    core.engine().await?.remove_container(&ContainerRef::Name(spec::tombstone_name(id)?)).await.map(|_| ())
+    let engine = core.engine().await?;
+    if engine.remove_container(&ContainerRef::Name(spec::tombstone_name(id)?)).await? {
+        forget_word(&engine, id).await?;
+    }
+    Ok(())
+}
+
+/// Removes the word of a tombstone, unless another one holds it.
+async fn forget_word(engine: &Engine, id: &JobId) -> Result<()> {
+    match engine.remove_volume(&spec::word_name(id)?).await {
+        Err(e) if e.details.get("in_use") != Some(&true.into()) => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// A delivery failed: says so, and leaves nothing of it behind. An engine that went away is waited for, because nobody else knows of the failure.
@@ -184,10 +213,23 @@ pub(super) async fn failed_delivery(core: &Core, labels: &JobLabels, container: 
 async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef, image_id: &str, mut ended: Ended) -> Result<()> {
     let engine = core.engine().await?;
     if is_removed(&engine, container).await? {
-        let other = finish(core, &labels.id).await?;
-        // Whoever took it away may have revoked the pass before it was given.
+        // A word that another process left of it stands, with its tombstone or without.
+        if finish(core, &labels.id).await?.is_some() {
+            return Ok(());
+        }
         let revoke = async || core.gateway.revoke(&engine, &core.settings, labels.id.as_str()).await;
-        if other.is_some() || engine.list_volumes(&[(super::labels::JOB, labels.id.as_str())]).await?.is_empty() {
+        let (of_it, word) = ([(super::labels::JOB, labels.id.as_str())], spec::word_name(&labels.id)?);
+        let mut left = engine.list_volumes(&of_it).await?;
+        if left.iter().any(|(name, _)| *name == word) {
+            // It stands without its tombstone; or somebody consumes the job just now.
+            tokio::time::sleep(SETTLE).await;
+            left = engine.list_volumes(&of_it).await?;
+            if left.iter().any(|(name, _)| *name == word) {
+                return Ok(());
+            }
+        }
+        if left.is_empty() {
+            // Consumed. Whoever did it may have revoked the pass before it was given.
             revoke().await;
             return Ok(());
         }
@@ -198,10 +240,6 @@ async fn say_it_failed(core: &Core, labels: &JobLabels, container: &ContainerRef
         ended.reason = Reason::Interrupted;
         ended.code = Code::JobLost;
         REMOVED_FIRST.clone_into(&mut ended.detail);
-        entomb(core, labels, container, image_id, ended).await?;
-        // After the word: volumes of a job whose pass is revoked, and no container, are what a consumed job leaves.
-        revoke().await;
-        return Ok(());
     }
     entomb(core, labels, container, image_id, ended).await.map(drop)
 }

@@ -83,10 +83,12 @@ async fn sweep_all(core: &Core) -> Result<GcReport> {
             continue;
         }
         // What somebody removed from outside is made again by whoever looks for it, for as long as its result would be kept.
-        let kept_until_ms = if word.never_heard(job, created_ms) {
-            Some(created_ms.saturating_add(UNDELIVERED_SECONDS.saturating_mul(1000)))
-        } else {
-            JobLabels::parse(&labels).as_ref().map(end_of_retention_ms)
+        let labels = JobLabels::parse(&labels);
+        let kept_until_ms = match &labels {
+            // The word of a tombstone.
+            Some(JobLabels { ended: Some(ended), ttl_seconds, .. }) => Some(ended.at_ms.saturating_add(ttl_seconds.saturating_mul(1000))),
+            _ if word.never_heard(job, created_ms) => Some(created_ms.saturating_add(UNDELIVERED_SECONDS.saturating_mul(1000))),
+            labels => labels.as_ref().map(end_of_retention_ms),
         };
         if !removed && kept_until_ms.is_none_or(|until_ms| core.now_ms() <= until_ms) {
             restorable.insert(job.clone());

@@ -9,8 +9,10 @@
 //! a job that was removed from outside, also where no gateway ever heard of it: its deliverer may have died after it was handed out and before it was
 //! admitted. While the gateway cannot be asked, nothing is taken for a leftover. A job of which the engine holds nothing at all, but which the gateway still
 //! knows, is `lost`, and said to be.
+//!
+//! A job that never ran has a tombstone, and beside it a volume with the same labels: where that is all there is, it is the answer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -18,7 +20,7 @@ use futures_util::StreamExt as _;
 use super::deliverer::{Deliverer, Life};
 use super::labels::{self, Ended, JobLabels, Restored};
 use super::service::Core;
-use super::state::Derived;
+use super::state::{Derived, derive};
 use super::status::{self, Found, Observed, Sight};
 use super::{JobId, bury, isolation, spec};
 use crate::engine::{ContainerFacts, ContainerId, ContainerRef, ContainerSpec, ContainerState, Engine, ObjectName};
@@ -42,7 +44,7 @@ const AT_ONCE: usize = 4;
 /// What `init` writes before it does anything else: it ran.
 const RAN: &str = "facts.json";
 /// Said of volumes whose container never started and whose deliverer is gone: it may have died before the engine had made one.
-const NOT_DELIVERED: &str = "Whoever delivered it is gone, and its container was removed from outside or never made; nothing has run.";
+const NOT_DELIVERED: &str = "Its container was removed from outside or never made, and whoever delivered it is gone; nothing has run.";
 /// Milliseconds in which volumes without a container may be those of a start that is under way: the engine makes both in one call, volumes first.
 const BEGINNING_MS: u64 = 30_000;
 
@@ -101,17 +103,23 @@ struct Left {
     created_ms: u64,
     labels: Option<JobLabels>,
     spec: Option<ContainerSpec>,
+    /// The labels of a tombstone that is gone.
+    word: Option<JobLabels>,
 }
 
 impl Left {
     async fn look(core: &Core, engine: &Engine, id: &JobId) -> Result<Self> {
         let volumes = engine.list_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::JOB, id.as_str())]).await?;
-        let [workspace, own] = spec::volume_names(id)?;
+        let ([workspace, own], word) = (spec::volume_names(id)?, spec::word_name(id)?);
         let mut left = Self::default();
         for (name, labels) in volumes {
+            left.created_ms = created_ms(&labels);
+            if name == word {
+                left.word = JobLabels::parse(&labels);
+                continue;
+            }
             left.workspace |= name == workspace;
             left.own |= name == own;
-            left.created_ms = created_ms(&labels);
             left.labels = left.labels.or_else(|| JobLabels::parse(&labels));
             left.spec = left.spec.or_else(|| serde_json::from_str(labels.get(labels::SPEC)?).ok());
         }
@@ -119,7 +127,7 @@ impl Left {
     }
 
     fn nothing(&self) -> bool {
-        !self.workspace && !self.own
+        !self.workspace && !self.own && self.word.is_none()
     }
 
     /// Whether whoever delivers it lives, and until when that one may still say what became of it (unix milliseconds). `unheard`: the gateway says that it was
@@ -182,6 +190,9 @@ async fn find_left(core: &Core, id: &JobId) -> Result<Option<Observed>> {
         }
     } else if word.was_removed(id.as_str(), left.created_ms) {
         return Ok(None);
+    } else if let (false, Some(labels)) = (left.own, left.word.take()) {
+        // It never ran, and beside a job that may run its word would not count.
+        return Ok(Some(entombed(core, labels)));
     } else if !known {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of. And whoever delivers one that was
         // removed meets that, and leaves word.
@@ -240,19 +251,30 @@ async fn wait_for_word(core: &Core, id: &JobId) -> Result<Option<Observed>> {
 
 /// A job that the engine no longer holds and that cannot be made again.
 fn absent(core: &Core, labels: JobLabels, detail: String) -> Observed {
-    let facts = ContainerFacts {
+    let facts = facts_of_none(&labels, ContainerState::Dead);
+    Observed { found: Found { facts, labels }, last: None, derived: Derived::absent(detail), now_ms: core.now_ms() }
+}
+
+/// A job that never ran and whose tombstone is gone.
+fn entombed(core: &Core, labels: JobLabels) -> Observed {
+    let (facts, now_ms) = (facts_of_none(&labels, ContainerState::Created), core.now_ms());
+    let derived = Derived { absent: true, ..derive(&facts, &labels, None, now_ms, 0, Life::Unknown) };
+    Observed { found: Found { facts, labels }, last: None, derived, now_ms }
+}
+
+fn facts_of_none(labels: &JobLabels, state: ContainerState) -> ContainerFacts {
+    ContainerFacts {
         id: ContainerId::none(),
         name: String::new(),
         labels: labels.write(),
-        state: ContainerState::Dead,
+        state,
         exit_code: None,
         oom_killed: false,
         created_unix_ms: labels.created_ms,
         started_unix_ms: None,
         finished_unix_ms: None,
         image_id: String::new(),
-    };
-    Observed { found: Found { facts, labels }, last: None, derived: Derived::absent(detail), now_ms: core.now_ms() }
+    }
 }
 
 /// Makes the container upon the volumes that are left. It is not started here: [`may_start`] looks first at what lies in them.
@@ -339,6 +361,22 @@ pub(super) async fn may_start(core: &Core, seen: &Observed) -> Result<bool> {
     Ok(false)
 }
 
+/// Jobs of this key whose containers somebody removed.
+pub(super) async fn of_key(core: &Core, key: &str) -> Result<Option<Observed>> {
+    if weaken::off("fault.key_kept") {
+        return Ok(None);
+    }
+    let filter = [(labels::INSTANCE, core.settings.engine.instance.as_str()), (labels::IDEMPOTENCY, key)];
+    let volumes = core.engine().await?.list_unused_volumes(&filter).await?;
+    let ids: BTreeSet<JobId> = volumes.iter().filter_map(|(_, labels)| labels.get(labels::JOB)?.parse().ok()).collect();
+    for id in ids {
+        if let Some(seen) = status::observe(core, &id).await? {
+            return Ok(Some(seen));
+        }
+    }
+    Ok(None)
+}
+
 /// The jobs that this instance has volumes of, and the engine no container that uses them: their own is gone, or about to be made. One call.
 pub(super) async fn without_container(core: &Core) -> Result<HashSet<String>> {
     let volumes = core.engine().await?.list_unused_volumes(&[(labels::INSTANCE, core.settings.engine.instance.as_str())]).await?;
@@ -372,7 +410,8 @@ pub(super) async fn forget(core: &Core, id: &JobId) -> Result<()> {
 pub(super) async fn remove_volumes(core: &Core, id: &JobId) -> Result<bool> {
     let engine = core.engine().await?;
     let mut removed = false;
-    for name in spec::volume_names(id)? {
+    let [workspace, own] = spec::volume_names(id)?;
+    for name in [workspace, own, spec::word_name(id)?] {
         removed |= engine.remove_volume(&name).await?;
     }
     Ok(removed)

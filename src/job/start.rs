@@ -353,9 +353,18 @@ async fn find_remote(core: &Arc<Core>) -> Result<Remote> {
 /// The job that a key names already, if there is one.
 async fn find_keyed(core: &Core, keyed: Option<&Keyed>) -> Result<Option<StartedJob>> {
     let Some(keyed) = keyed else { return Ok(None) };
-    match list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, &core.settings.engine.instance)) {
+    match job_of_key(core, keyed).await? {
         Some(found) => replay(core, found, keyed).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// The job of a key; also one whose container somebody removed.
+async fn job_of_key(core: &Core, keyed: &Keyed) -> Result<Option<Found>> {
+    let rows = list_keyed(core, keyed).await?;
+    match rows.into_iter().find_map(|facts| Found::from_facts(facts, &core.settings.engine.instance)) {
+        Some(found) => Ok(Some(found)),
+        None => Ok(restore::of_key(core, &keyed.key).await?.map(|seen| seen.found)),
     }
 }
 
@@ -550,8 +559,7 @@ async fn create_keyed(core: &Core, engine: &Engine, mut spec: ContainerSpec, id:
             Ok((container, warnings)) => {
                 fault::point("start.key_held");
                 let holder = ContainerRef::Id(container.clone());
-                let other = list_keyed(core, keyed).await?.into_iter().find_map(|facts| Found::from_facts(facts, instance));
-                if let Some(other) = other {
+                if let Some(other) = job_of_key(core, keyed).await? {
                     bury::remove(core, id, &holder).await;
                     return Ok(Err(other));
                 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::engine::steps::marked;
+use crate::engine::steps::{marked, removed_by_two};
 use crate::hands::removed::{
-    looked_at_before_the_word, removed_and_nobody_knows, removed_then_swept, removed_while_delivered, word_between_two_looks,
+    looked_at_before_the_word, removed_and_nobody_knows, removed_then_swept, removed_while_delivered, started_again_by_its_key, tombstone_pruned,
+    word_between_two_looks,
 };
 use crate::host::{NEVER_RAN, UNHARMED, killed, the_job};
 use crate::host_end::{CANCELLED_EARLY, INTERRUPTED, bury_and_die, cancelled_too_late, nobody_else_consumes};
@@ -121,6 +122,22 @@ pub const CONTROLS: &[Control] = &[
         red: "job_not_found",
     },
     Control {
+        point: "fault.word_kept",
+        patience: 15,
+        run: |world| {
+            tombstone_pruned(world);
+        },
+        red: "job_not_found",
+    },
+    Control {
+        point: "fault.key_kept",
+        patience: 15,
+        run: |world| {
+            started_again_by_its_key(world);
+        },
+        red: "one key, two jobs",
+    },
+    Control {
         point: "fault.marked",
         patience: 15,
         run: |_| {
@@ -128,6 +145,14 @@ pub const CONTROLS: &[Control] = &[
             marked(&[("ANCHORHOLD_WEAKEN", "fault.marked")]);
         },
         red: "state or reason",
+    },
+    Control {
+        point: "fault.other_removal",
+        patience: 15,
+        run: |_| {
+            removed_by_two(&[("ANCHORHOLD_WEAKEN", "fault.other_removal")]);
+        },
+        red: "a problem that is none",
     },
     Control {
         point: "fault.never_started",
@@ -197,7 +222,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn turns_red(control: &Control) -> Result<(), Failed> {
     let mut world = World::with(&[("ANCHORHOLD_WEAKEN", control.point)]);
-    world.warm_if(!matches!(control.point, "fault.remove_volumes" | "fault.marked"));
+    world.warm_if(!matches!(control.point, "fault.remove_volumes" | "fault.marked" | "fault.other_removal"));
     // What does not happen need not be waited for as long as what does.
     world.patience = Duration::from_secs(control.patience);
     match catch_unwind(AssertUnwindSafe(|| (control.run)(&world))) {

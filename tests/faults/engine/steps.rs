@@ -21,6 +21,13 @@ pub const CASES: &[Case] = &[
     case("engine.stop.sealing", "engine stopped, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::stop)),
     case("engine.kill.sealing", "kill -9 of the engine, started again", "`init` seals", &["part.sealing"], || sealing(OwnEngine::kill)),
     case("engine.rm.marked", "docker rm -f fails halfway, and again", "before the start", &["deliver.prepared", "bury.marked"], || marked(&[])),
+    case(
+        "engine.rm.slow",
+        "the engine takes long to remove a container",
+        "consumed, and swept at the same time",
+        &["consume.renamed", "gc.listed"],
+        || removed_by_two(&[]),
+    ),
     case("engine.disk.unpacking", "the engine's disk is full", "`init` unpacks", &[], disk_unpacking),
     case("engine.disk.sealing", "the engine's disk is full", "`init` seals", &["part.sealing"], disk_sealing),
 ];
@@ -94,6 +101,31 @@ pub fn marked(variables: &[(&str, &str)]) -> Row {
     signal(deliverer.0.id(), "CONT");
     deliverer.0.wait().expect("it ends");
     world.aftermath(&job, &NEVER_RAN)
+}
+
+/// Of two that remove what was consumed one finds the other at it, and waits: until the container is gone its volumes are in use.
+pub fn removed_by_two(variables: &[(&str, &str)]) -> Row {
+    let engine = OwnEngine::start(&weakened_image(), Options::default());
+    let world = World::with_on(&engine.host(), variables);
+    let job = world.detach(&quick_task());
+    let row = world.look(&job, &WHOLE);
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &World::container(&job)]);
+    // What the engine has to remove one by one.
+    engine.inside(&format!("mkdir \"$DATA/containers/{0}/many\"; cd \"$DATA/containers/{0}/many\"; seq 100000 | xargs touch", id.trim()), &[]);
+    let mut consumer = Stopped(world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "consume.renamed=stop")]));
+    wait_until_stopped(consumer.0.id());
+    let sweep = world.spawn(&["gc", "--json"], &[("ANCHORHOLD_FAULT", "gc.listed=stop")]);
+    wait_until_stopped(sweep.id());
+    signal(consumer.0.id(), "CONT");
+    signal(sweep.id(), "CONT");
+    let swept = sweep.wait_with_output().expect("it ends");
+    assert!(consumer.0.wait().expect("it ends").success());
+    let told: Value = serde_json::from_slice(&swept.stdout).expect("a report");
+    assert_eq!((swept.status.code(), &told["report"]["problems"]), (Some(0), &serde_json::json!([])), "a problem that is none: {told:#}");
+    assert_eq!(told["report"]["finished_consumes"], serde_json::json!([job]), "it did not happen: {told:#}");
+    world.nothing_is_left();
+    world.next_one_works();
+    row
 }
 
 /// A tree that packs well: its delivery has room, and what comes out of it has not.

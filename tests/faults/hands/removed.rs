@@ -7,10 +7,10 @@ use serde_json::json;
 use super::{INTERRUPTED, UNHARMED, ended, endless, sleepy_task, there};
 use crate::case::{Case, Row};
 use crate::host::{NEVER_RAN, appears};
-use crate::host_end::Stopped;
+use crate::host_end::{CANCELLED_EARLY, Stopped};
 use crate::processes::{signal, wait_until_stopped};
 use crate::support::docker;
-use crate::world::{Expected, World, quick_task};
+use crate::world::{Expected, World, job_id, quick_task};
 
 const LOST: Expected = Expected { states: &["lost"], reasons: &["lost"], patches: &["lost"] };
 
@@ -57,6 +57,20 @@ pub const CASES: &[Case] = &[
         run: || looked_at_before_the_word(&World::with(&[])),
     },
     Case { id: "hands.prune.ended", fault: "docker container prune", step: "ended", points: &[], run: pruned },
+    Case {
+        id: "hands.prune.tombstone",
+        fault: "docker container prune",
+        step: "cancelled before the start",
+        points: &["deliver.prepared"],
+        run: || tombstone_pruned(&World::with(&[])),
+    },
+    Case {
+        id: "hands.prune.keyed",
+        fault: "docker container prune, and a second start with the key",
+        step: "ended",
+        points: &[],
+        run: || started_again_by_its_key(&World::product()),
+    },
     Case { id: "hands.rm.twice", fault: "docker rm -f, and again when it was restored", step: "Codex runs", points: &[], run: twice },
     Case { id: "hands.rm.everything", fault: "docker rm -f and both volumes", step: "Codex runs", points: &[], run: everything },
     Case { id: "hands.rm.workspace", fault: "docker rm -f and the workspace's volume", step: "Codex runs", points: &[], run: workspace },
@@ -174,12 +188,45 @@ pub fn looked_at_before_the_word(world: &World) -> Row {
     world.aftermath(&job, &NEVER_RAN)
 }
 
+/// What a prune of the whole engine removes, of this instance alone.
+fn prune(world: &World, job: &str) {
+    assert!(there(&World::container(job)));
+    docker(&["container", "prune", "-f", "--filter", &format!("label=anchorhold.instance={}", world.env.instance())]);
+    assert!(!there(&World::container(job)), "the fault did not happen");
+}
+
+/// How a job ended that never ran is known without its tombstone, also to its deliverer, who has nothing to add.
+pub fn tombstone_pruned(world: &World) -> Row {
+    world.warm();
+    let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]));
+    let job = appears(world);
+    wait_until_stopped(deliverer.0.id());
+    let (code, out, err) = world.run(&["cancel", "--json", &job], &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    prune(world, &job);
+    signal(deliverer.0.id(), "CONT");
+    deliverer.0.wait().expect("it ends");
+    world.aftermath(&job, &CANCELLED_EARLY)
+}
+
+/// A key stands for its job for as long as that is kept, whoever removed its container.
+pub fn started_again_by_its_key(world: &World) -> Row {
+    let start = ["delegate", "--json", "--detach", "--idempotency-key", "k", "--", &quick_task()];
+    let (code, out, err) = world.run(&start, &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let job = job_id(&out);
+    world.wait_for(&job, |status| status["result_available"] == true);
+    prune(world, &job);
+    let (code, out, err) = world.run(&start, &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(job_id(&out), job, "one key, two jobs");
+    world.aftermath(&job, &UNHARMED)
+}
+
 fn pruned() -> Row {
     let world = World::product();
     let job = ended(&world);
-    // What a prune of the whole engine removes, of this instance alone.
-    docker(&["container", "prune", "-f", "--filter", &format!("label=anchorhold.instance={}", world.env.instance())]);
-    assert!(!there(&World::container(&job)), "the fault did not happen");
+    prune(&world, &job);
     assert!(world.jobs().contains(&job), "a list finds it too, before anything else has looked");
     world.aftermath(&job, &UNHARMED)
 }
@@ -245,7 +292,7 @@ fn with_gateway_state() -> Row {
     // A new gateway that knows nothing of the job: not a reason to throw its work away.
     let (code, out, err) = world.run(&["delegate", "--json", "--", &sleepy_task(0)], &[]);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert_eq!(world.run(&["consume", &crate::world::job_id(&out)], &[]).0, Some(0));
+    assert_eq!(world.run(&["consume", &job_id(&out)], &[]).0, Some(0));
     world.aftermath(&job, &INTERRUPTED)
 }
 
