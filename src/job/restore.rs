@@ -168,18 +168,6 @@ pub(super) fn keep_with_volumes(spec: &mut ContainerSpec, labels: &JobLabels) ->
 /// Looks for a job that had no container when its caller looked; `None`: there is no such job.
 pub(super) async fn find(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     fault::point("restore.looking");
-    if let Some(seen) = find_left(core, id).await? {
-        return Ok(Some(seen));
-    }
-    // Another process may have taken away what was left between those two looks. Its tombstone comes before that, so it is there now.
-    match status::look(core, id).await? {
-        Sight::Job(seen) if !weaken::off("fault.look_again") => Ok(Some(*seen)),
-        _ => Ok(None),
-    }
-}
-
-/// What is left of a job beside a container.
-async fn find_left(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     let engine = core.engine().await?;
     let (left, word) = tokio::join!(Left::look(core, &engine, id), Word::ask_within(core, &engine, GATEWAY_WITHIN));
     let mut left = left?;
@@ -191,8 +179,11 @@ async fn find_left(core: &Core, id: &JobId) -> Result<Option<Observed>> {
     } else if word.was_removed(id.as_str(), left.created_ms) {
         return Ok(None);
     } else if let (false, Some(labels)) = (left.own, left.word.take()) {
-        // It never ran, and beside a job that may run its word would not count.
-        return Ok(Some(entombed(core, labels)));
+        // It never ran; beside a job that may run, a word would not count. Its tombstone may have been put up since the caller looked.
+        return Ok(match status::look(core, id).await? {
+            Sight::Job(seen) if !weaken::off("fault.look_again") => Some(*seen),
+            _ => Some(entombed(core, labels)),
+        });
     } else if !known {
         // Nobody has said that this job had a container: one that is just being started must not be got in the way of. And whoever delivers one that was
         // removed meets that, and leaves word.

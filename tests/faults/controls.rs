@@ -176,7 +176,7 @@ pub const CONTROLS: &[Control] = &[
         run: |world| {
             word_between_two_looks(world);
         },
-        red: "a job that was handed out is found",
+        red: "still there after consume",
     },
 ];
 

@@ -44,7 +44,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         id: "hands.rm.between_looks",
-        fault: "docker rm -f of the job, and one command says how it ended while another looks",
+        fault: "docker rm -f of the job, and one command says how it ended while another consumes it",
         step: "it is being delivered",
         points: &["deliver.prepared", "restore.looking"],
         run: || word_between_two_looks(&World::with(&[])),
@@ -151,23 +151,30 @@ fn killed_and_removed(world: &World) -> String {
     job
 }
 
-/// Who saw no container, and then no volumes because somebody else had put a tombstone up between the two, looks for that.
+/// Who saw no container, and then the word of a tombstone that somebody else had put up between the two, consumes the tombstone too.
 pub fn word_between_two_looks(world: &World) -> Row {
     world.warm();
     let mut deliverer = Stopped(world.spawn(&["delegate", "--json", "--", &quick_task()], &[("ANCHORHOLD_FAULT", "deliver.prepared=stop")]));
     let job = appears(world);
     wait_until_stopped(deliverer.0.id());
     remove(&job);
-    let mut asked = Stopped(world.spawn(&["status", "--json", &job], &[("ANCHORHOLD_FAULT", "restore.looking=stop")]));
-    wait_until_stopped(asked.0.id());
-    world.wait_for(&job, |status| status["result_available"] == true);
+    let begun = Instant::now();
+    let mut consumer = Stopped(world.spawn(&["consume", "--json", &job], &[("ANCHORHOLD_FAULT", "restore.looking=stop")]));
+    wait_until_stopped(consumer.0.id());
+    let last = world.wait_for(&job, |status| status["result_available"] == true);
     let filter = format!("label=anchorhold.job={job}");
-    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &filter]), "", "there is nothing left to see");
-    signal(asked.0.id(), "CONT");
-    assert_eq!(asked.0.wait().expect("it ends").code(), Some(0), "a job that was handed out is found");
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &filter]).trim(), format!("anchorhold-{job}-word"), "its tombstone is up");
+    signal(consumer.0.id(), "CONT");
+    assert_ne!(consumer.0.wait().expect("it ends").code(), Some(9), "a job that was handed out is found");
     signal(deliverer.0.id(), "CONT");
     deliverer.0.wait().expect("it ends");
-    world.aftermath(&job, &NEVER_RAN)
+    let answered = begun.elapsed().as_secs_f64();
+    let (code, gone, _) = world.run(&["status", "--json", &job], &[]);
+    assert_ne!(code, Some(0), "still there after consume: {gone}");
+    world.nothing_is_left();
+    world.next_one_works();
+    let text = |name: &str| last[name].as_str().unwrap_or("none").to_owned();
+    Row { state: text("state"), reason: text("reason"), patch: "none".to_owned(), answered, note: String::new() }
 }
 
 /// A deliverer takes nothing away before it has said how its job ended.
