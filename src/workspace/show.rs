@@ -85,10 +85,18 @@ pub fn show(format: ObjectFormat, pairs: &[Pair], max: usize) -> Result<Shown> {
             }
         };
         let (records, text) = diff::records(&output).ok_or_else(not_understood)?;
+        if records.iter().any(is_below_its_old_path) {
+            continue;
+        }
         let Some(parts) = diff::parts(text, &records, &mut |_, _| {}) else { continue };
         return cut(text, &records, &parts, max);
     }
     Err(failed.unwrap_or_else(not_understood))
+}
+
+/// Whether a file is renamed to a place below itself, which `git apply` refuses of a link: it looks for the new path while the link is there.
+fn is_below_its_old_path(record: &Record) -> bool {
+    record.old_path.as_deref().and_then(|old| record.path.strip_prefix(old)).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 fn not_understood() -> Error {
@@ -165,6 +173,17 @@ mod tests {
         assert!(cut.diff.len() <= 1000 && cut.files[1].shown.is_empty() && cut.files[1].added == 400);
         let without = show(FORMAT, &[pairs[0].clone(), pairs[2].clone()], usize::MAX).unwrap();
         assert_eq!(cut.diff, without.diff, "the rest is as if the file were not there");
+    }
+
+    #[test]
+    fn nothing_is_renamed_to_a_place_below_itself() {
+        let link = || half(b"target").map(|half| Half { mode: Mode::Symlink, ..half });
+        for (new, renames) in [("a/b", 0), ("ab", 1)] {
+            let shown = show(FORMAT, &[pair("a", link(), None), pair(new, None, link())], usize::MAX).unwrap();
+            let text = String::from_utf8(shown.diff).unwrap();
+            assert_eq!(text.matches("\nrename to ").count(), renames, "{text}");
+            assert_eq!(shown.files.len(), 2 - renames);
+        }
     }
 
     #[test]
